@@ -1,0 +1,111 @@
+//! Tables between the engine and its programs, other than rules.
+
+use crate::Driver;
+
+/// Depths of cgroup at which targets live; see [`Control::levels`].
+pub const LEVELS: usize = 4;
+
+/// Byte offsets of kernel structures, read from the running kernel's BTF at start. They are
+/// constants to the verifier, because the map they lie in is frozen before programs are loaded.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each field is the structure and the member of that name")]
+pub struct Layout {
+    /// `pt_regs`: the system call's number, then its six arguments.
+    pub regs_syscall: u32,
+    pub regs_args: [u32; 6],
+    pub regs_cs: u32,
+    pub task_files: u32,
+    pub task_fs: u32,
+    pub files_fdt: u32,
+    pub fdt_max_fds: u32,
+    pub fdt_fd: u32,
+    pub fs_root: u32,
+    pub fs_pwd: u32,
+    pub file_f_inode: u32,
+    pub file_f_path: u32,
+    pub file_private_data: u32,
+    pub inode_i_mode: u32,
+    pub inode_i_sb: u32,
+    pub super_s_magic: u32,
+    pub path_dentry: u32,
+    pub path_mnt: u32,
+    pub dentry_d_parent: u32,
+    pub dentry_d_name: u32,
+    pub qstr_name: u32,
+    pub mount_mnt: u32,
+    pub mount_mnt_parent: u32,
+    pub mount_mnt_mountpoint: u32,
+    pub vfsmount_mnt_root: u32,
+    pub socket_sk: u32,
+    pub socket_type: u32,
+    pub sock_family: u32,
+    pub sock_daddr: u32,
+    pub sock_v6_daddr: u32,
+    pub sock_dport: u32,
+    pub unix_addr: u32,
+    pub unix_peer: u32,
+}
+
+impl Layout {
+    /// All zeros; a constant, as a `static` needs.
+    pub const ZERO: Self = Self {
+        regs_syscall: 0,
+        regs_args: [0; 6],
+        regs_cs: 0,
+        task_files: 0,
+        task_fs: 0,
+        files_fdt: 0,
+        fdt_max_fds: 0,
+        fdt_fd: 0,
+        fs_root: 0,
+        fs_pwd: 0,
+        file_f_inode: 0,
+        file_f_path: 0,
+        file_private_data: 0,
+        inode_i_mode: 0,
+        inode_i_sb: 0,
+        super_s_magic: 0,
+        path_dentry: 0,
+        path_mnt: 0,
+        dentry_d_parent: 0,
+        dentry_d_name: 0,
+        qstr_name: 0,
+        mount_mnt: 0,
+        mount_mnt_parent: 0,
+        mount_mnt_mountpoint: 0,
+        vfsmount_mnt_root: 0,
+        socket_sk: 0,
+        socket_type: 0,
+        sock_family: 0,
+        sock_daddr: 0,
+        sock_v6_daddr: 0,
+        sock_dport: 0,
+        unix_addr: 0,
+        unix_peer: 0,
+    };
+}
+
+/// Switches that user space writes into mapped memory while programs run.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Control {
+    /// Depths of the cgroups that are targets (the root is 0), each plus one; 0 ends the list.
+    pub levels: [u32; LEVELS],
+    /// Thread whose `getpgid(2)` the probe program fails; 0: nobody's.
+    pub probe_tid: u32,
+    /// Records that found no room in the ring buffer.
+    pub dropped: u64,
+}
+
+/// A target, by its cgroup's id.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TargetInfo {
+    /// Where the driver's connections come from.
+    pub driver: Driver,
+    /// Index of the target.
+    pub index: u32,
+    /// To be zero; keeps the size a multiple of eight.
+    pub reserved: u32,
+}

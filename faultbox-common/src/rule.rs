@@ -1,0 +1,111 @@
+//! Rules as they lie in the maps.
+
+use crate::{counters::AtomicCounters, is_same};
+
+/// Rule slots of one engine.
+pub const MAX_RULES: u32 = 4096;
+/// Sets of rules that are armed and disarmed as one.
+pub const MAX_SCOPES: u32 = 1024;
+/// Targets (services) alive at the same time.
+pub const MAX_TARGETS: u32 = 1024;
+/// Rules that one target may have on one system call.
+pub const MAX_SITES: usize = 8;
+/// Ports that an inbound rule may name: the interfaces of one service.
+pub const MAX_PORTS: usize = 8;
+/// System call numbers are below this on every architecture we know.
+pub const MAX_SYSCALLS: usize = 512;
+
+/// The call fails with the rule's errno and its body does not run.
+pub const ACTION_DENY: u8 = 1;
+/// The call runs; the match is counted and said.
+pub const ACTION_ALLOW: u8 = 2;
+
+/// Only sockets are eligible: the errno cannot come from a file.
+pub const FLAG_SOCKETS_ONLY: u8 = 1;
+/// Calls to and from the test driver are hit, too.
+pub const FLAG_INCLUDE_DRIVER: u8 = 2;
+
+/// A [`Rule::chance`] that always fires: 2³² of 2³².
+pub const CHANCE_ALWAYS: u64 = 1 << 32;
+
+/// One rule, in a slot of the rule table that kernel and user space both map.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct Rule {
+    /// Counts; they go on while the rule is armed and are read at any time.
+    pub counters: AtomicCounters,
+    /// Where the rule's stream of chance starts: a hash of (seed, service, rule).
+    pub stream: u64,
+    /// Fires with `chance / 2³²`.
+    pub chance: u64,
+    /// Fires at this match only, counted from 1; 0: at any.
+    pub nth: u64,
+    /// Leaves this many matches alone first.
+    pub after: u64,
+    /// Fires at most this often; 0: without limit.
+    pub max_hits: u64,
+    /// Told apart from the slot's earlier tenants: a [`Site`] names both.
+    pub generation: u32,
+    /// Index into the scope table; the rule applies while that entry is non-zero.
+    pub scope: u32,
+    /// The rule's name in events.
+    pub id: u32,
+    /// For [`ACTION_DENY`]; 1 to 4095.
+    pub errno: u16,
+    /// `ACTION_*`.
+    pub action: u8,
+    /// `FLAG_*`.
+    pub flags: u8,
+}
+
+/// Where a rule applies: an entry in the set of a target and a system call.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Site {
+    /// Index into the rule table.
+    pub slot: u32,
+    /// Must equal the rule's.
+    pub generation: u32,
+    /// How many of `ports` count; 0: any peer.
+    pub port_count: u32,
+    /// The peer must be on this host's loopback, at one of these ports.
+    pub ports: [u16; MAX_PORTS],
+}
+
+impl Site {
+    /// Whether a call to this peer is meant.
+    #[inline(always)]
+    pub fn admits(&self, peer: &crate::Peer) -> bool {
+        // The driver dials from an address of its own but to the same ports as anyone else.
+        // Unused ports are zero, which is nobody's. Without branches: see `is_same`.
+        let mut named = 0;
+        let mut i = 0;
+        while i < MAX_PORTS {
+            named |= is_same(self.ports[i].into(), peer.port.into());
+            i += 1;
+        }
+        let somewhere = is_same(peer.loopback.into(), 0) | is_same(peer.port.into(), 0);
+        let meant = is_same(self.port_count.into(), 0) | named & (somewhere ^ 1);
+        meant != 0
+    }
+}
+
+/// Key of the table of rule sets.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RuleKey {
+    /// Index of the target.
+    pub target: u32,
+    /// System call number on this architecture.
+    pub syscall: u32,
+}
+
+/// The rules of one target on one system call, in order of declaration.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RuleSet {
+    /// How many of `sites` count.
+    pub count: u32,
+    /// In order of declaration.
+    pub sites: [Site; MAX_SITES],
+}

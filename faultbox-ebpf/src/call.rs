@@ -1,0 +1,276 @@
+//! What is the current call working on? The kernel's half of language.md 1.9.4.
+
+use aya_ebpf::helpers::bpf_probe_read_user;
+use faultbox_common::{Call, Driver, MAX_SYSCALLS, Object, Operand, Peer, is_system_text};
+
+use crate::{
+    kernel::{Address, Registers, forget, offset, read, task},
+    maps::KINDS,
+    path::{self, PathBytes, Place},
+};
+
+const S_IFMT: u16 = 0o170_000;
+const S_IFSOCK: u16 = 0o140_000;
+const S_IFREG: u16 = 0o100_000;
+const S_IFDIR: u16 = 0o040_000;
+const S_IFIFO: u16 = 0o010_000;
+/// `include/uapi/linux/magic.h`: the pipes that `pipe(2)` makes live there and have no name.
+const PIPEFS_MAGIC: u64 = 0x5049_5045;
+const AF_UNIX: u16 = 1;
+const AF_INET: u16 = 2;
+const AF_INET6: u16 = 10;
+const SOCK_STREAM: u16 = 1;
+const SOCK_DGRAM: u16 = 2;
+/// `AT_FDCWD` as an `int`.
+const CWD: u32 = -100i32 as u32;
+
+/// What a call works on, as user space described it in [`KINDS`].
+#[derive(Clone, Copy)]
+pub struct Kind(u32);
+
+impl Kind {
+    /// Of this system call; `None` when it is not in the table.
+    #[inline(always)]
+    pub fn of(syscall: u32) -> Option<Self> {
+        let kind = *KINDS.get(syscall & (MAX_SYSCALLS as u32 - 1))?;
+        (kind != 0).then_some(Self(kind))
+    }
+
+    /// Which argument names the operand.
+    #[inline(always)]
+    pub fn argument(self) -> u32 {
+        self.0 >> 8 & 0xff
+    }
+
+    #[inline(always)]
+    fn is(self, operand: Operand) -> bool {
+        self.0 & 0xff == operand as u32
+    }
+
+    /// Whether calls are recorded without any rule.
+    #[inline(always)]
+    pub fn is_observed(self) -> bool {
+        self.0 >> 16 & 1 == 1
+    }
+}
+
+/// The current call, and where its file is, for the report. All zeros is a call of which nothing
+/// is known yet.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Seen {
+    /// As rules see it.
+    pub call: Call,
+    place: Place,
+    /// The path that the program gave, in its own memory; 0: none.
+    given: u64,
+    /// Non-zero if that path does not start at a place.
+    absolute: u64,
+}
+
+impl Seen {
+    /// Makes the verifier forget how the call was seen: see [`forget`].
+    #[inline(always)]
+    pub fn forget(&mut self) {
+        forget(self);
+        // The compiler, however, must not meet a discriminant that it does not know.
+        // SAFETY: the enumeration is one byte, which has been written.
+        let raw = unsafe { core::ptr::read_volatile((&raw const self.call.object).cast::<u8>()) };
+        self.call.object = Object::from_raw(raw & 7);
+    }
+
+    /// Writes the path to an event. Returns bytes of components and bytes as given.
+    #[inline(always)]
+    pub fn copy_path(&self, out: &mut PathBytes) -> (usize, usize) {
+        let walked = if self.absolute != 0 { 0 } else { path::names(&self.place, out) };
+        let given = if self.given == 0 { 0 } else { path::copy_given(self.given, out, walked) };
+        (walked, given)
+    }
+
+    /// Looks at the current call's operand, whatever its kind, but does not tell the system's own
+    /// files from others: whoever reads the report sees that by the path.
+    #[inline(always)]
+    pub fn look(&mut self, kind: Kind, regs: &impl Registers, driver: &Driver) {
+        let index = kind.argument();
+        if kind.is(Operand::Fd) {
+            self.find_descriptor(regs.argument(index) as u32, driver);
+        } else if kind.is(Operand::Path) {
+            self.find_path(regs.argument(index), None);
+        } else if kind.is(Operand::PathAt) {
+            let directory = regs.argument(index.wrapping_sub(1)) as u32;
+            self.find_path(regs.argument(index), Some(directory));
+        } else if kind.is(Operand::Address) {
+            self.look_at_address(regs, driver);
+        } else {
+            self.call.object = Object::Plain;
+        }
+    }
+
+    /// Looks at a descriptor of the current task.
+    #[inline(always)]
+    pub fn look_at_descriptor(&mut self, descriptor: u32, driver: &Driver) {
+        self.find_descriptor(descriptor, driver);
+        if matches!(self.call.object, Object::File) {
+            self.tell_system_files();
+        }
+    }
+
+    /// Looks at a path, relative to a directory or to the working directory.
+    #[inline(always)]
+    pub fn look_at_path(&mut self, user: u64, directory: Option<u32>) {
+        self.find_path(user, directory);
+        self.tell_system_files();
+    }
+
+    #[inline(always)]
+    fn tell_system_files(&mut self) {
+        let is_system = if self.absolute != 0 {
+            is_system_text(&path::given(self.given))
+        } else {
+            path::is_system(&self.place)
+        };
+        if is_system {
+            self.call.object = Object::SystemFile;
+        }
+    }
+
+    #[inline(always)]
+    fn find_descriptor(&mut self, descriptor: u32, driver: &Driver) {
+        let output = descriptor == 1 || descriptor == 2;
+        if output {
+            // Whatever it is, unless something better is known below.
+            self.call.object = Object::Stdio;
+        }
+        let Some(file) = file_of(descriptor) else { return };
+        let Some(inode) = read::<Address>(file, offset!(file_f_inode)) else { return };
+        let mode = read::<u16>(inode, offset!(inode_i_mode)).unwrap_or(0) & S_IFMT;
+        if mode == S_IFREG || mode == S_IFDIR {
+            self.place = Place::of_file(file);
+            self.call.object = Object::File;
+        } else if mode == S_IFSOCK {
+            // A failed read means a socket that rules do not know, never a failed call.
+            let _ = self.look_at_socket(file, driver);
+        } else if mode == S_IFIFO && !output {
+            if !is_unnamed_pipe(inode) {
+                self.call.object = Object::Fifo;
+            } else if descriptor == 0 {
+                self.call.object = Object::Stdio;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn find_path(&mut self, user: u64, directory: Option<u32>) {
+        self.call.object = Object::File;
+        self.given = user;
+        self.absolute = path::starts_at_root(user).into();
+        if self.absolute == 0 {
+            self.place = match directory {
+                Some(descriptor) if descriptor != CWD => {
+                    file_of(descriptor).map_or(Place::NONE, Place::of_file)
+                }
+                _ => Place::working_directory(),
+            };
+        }
+    }
+
+    #[inline(always)]
+    fn look_at_socket(&mut self, file: Address, driver: &Driver) -> Option<()> {
+        let socket: Address = read(file, offset!(file_private_data))?;
+        let kind: u16 = read(socket, offset!(socket_type))?;
+        let sock: Address = read(socket, offset!(socket_sk))?;
+        let family: u16 = read(sock, offset!(sock_family))?;
+        if family == AF_UNIX {
+            let named = is_named(sock)? || {
+                let peer: Address = read(sock, offset!(unix_peer))?;
+                !peer.is_null() && is_named(peer)?
+            };
+            if named {
+                self.call.object = Object::UnixSocket;
+            }
+            return Some(());
+        }
+        if kind != SOCK_STREAM && kind != SOCK_DGRAM {
+            return None;
+        }
+        let address = if family == AF_INET {
+            mapped(read(sock, offset!(sock_daddr))?)
+        } else if family == AF_INET6 {
+            read(sock, offset!(sock_v6_daddr))?
+        } else {
+            return None;
+        };
+        let port = u16::from_be(read(sock, offset!(sock_dport))?);
+        self.call.object = Object::Socket;
+        self.call.peer = Peer::new(address, port, driver);
+        Some(())
+    }
+
+    /// `connect(2)`: stream sockets over IPv4 and IPv6 only; the address asked for is the peer.
+    #[inline(always)]
+    pub fn look_at_address(&mut self, regs: &impl Registers, driver: &Driver) {
+        if let Some(peer) = address_asked_for(regs, driver) {
+            self.call = Call { object: Object::Socket, peer };
+        }
+    }
+}
+
+#[inline(always)]
+fn file_of(descriptor: u32) -> Option<Address> {
+    let files: Address = read(task(), offset!(task_files))?;
+    let table: Address = read(files, offset!(files_fdt))?;
+    let size: u32 = read(table, offset!(fdt_max_fds))?;
+    if descriptor >= size {
+        return None;
+    }
+    let slots: Address = read(table, offset!(fdt_fd))?;
+    let file: Address = read(slots, descriptor as usize * size_of::<Address>())?;
+    (!file.is_null()).then_some(file)
+}
+
+#[inline(always)]
+fn is_unnamed_pipe(inode: Address) -> bool {
+    read::<Address>(inode, offset!(inode_i_sb))
+        .and_then(|sb| read::<u64>(sb, offset!(super_s_magic)))
+        .is_none_or(|magic| magic == PIPEFS_MAGIC)
+}
+
+#[inline(always)]
+fn is_named(sock: Address) -> Option<bool> {
+    read::<Address>(sock, offset!(unix_addr)).map(|address| !address.is_null())
+}
+
+/// `::ffff:a.b.c.d`.
+#[inline(always)]
+fn mapped(v4: [u8; 4]) -> [u8; 16] {
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, v4[0], v4[1], v4[2], v4[3]]
+}
+
+#[inline(always)]
+fn address_asked_for(regs: &impl Registers, driver: &Driver) -> Option<Peer> {
+    let file = file_of(regs.argument(0) as u32)?;
+    let inode: Address = read(file, offset!(file_f_inode))?;
+    if read::<u16>(inode, offset!(inode_i_mode))? & S_IFMT != S_IFSOCK {
+        return None;
+    }
+    let socket: Address = read(file, offset!(file_private_data))?;
+    if read::<u16>(socket, offset!(socket_type))? != SOCK_STREAM {
+        return None;
+    }
+    let address = regs.argument(1);
+    // `struct sockaddr_in` and `sockaddr_in6`: family, port, then flow information in the latter.
+    let family: u16 = user(address)?;
+    let port = u16::from_be(user(address + 2)?);
+    let ip = match family {
+        AF_INET => mapped(user(address + 4)?),
+        AF_INET6 => user(address + 8)?,
+        _ => return None,
+    };
+    Some(Peer::new(ip, port, driver))
+}
+
+#[inline(always)]
+fn user<T: Copy>(address: u64) -> Option<T> {
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_user(address as *const T).ok() }
+}

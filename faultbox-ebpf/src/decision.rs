@@ -1,0 +1,90 @@
+//! Every armed rule of a set, asked about one call.
+
+use core::arch::asm;
+
+use faultbox_common::{Call, Counters, MAX_SITES, Outcome, Rule, RuleSet, decide};
+
+use crate::maps::{RULES, SCOPES};
+
+/// Counters of a rule, by the kernel's atomic instructions (Linux 5.12): rustc has none for eBPF.
+struct InMap(*mut Rule);
+
+/// Adds one and returns what was there before.
+#[inline(always)]
+fn fetch_increment(at: *mut u64) -> u64 {
+    let mut value = 1u64;
+    // SAFETY: the pointer is to an aligned word of a map's value.
+    unsafe {
+        asm!(
+            "{v} = atomic_fetch_add((u64 *)({p} + 0), {v})",
+            p = in(reg) at,
+            v = inout(reg) value,
+            options(nostack),
+        );
+    }
+    value
+}
+
+/// Adds one.
+#[inline(always)]
+pub fn increment(at: *mut u64) {
+    // SAFETY: as above.
+    unsafe {
+        asm!("lock *(u64 *)({p} + 0) += {v}", p = in(reg) at, v = in(reg) 1u64, options(nostack));
+    }
+}
+
+impl Counters for InMap {
+    #[inline(always)]
+    fn next_match(&self) -> u64 {
+        // SAFETY: a field of a live map value.
+        fetch_increment(unsafe { &raw mut (*self.0).counters.matched }.cast())
+    }
+
+    #[inline(always)]
+    fn next_ticket(&self) -> u64 {
+        // SAFETY: as above.
+        fetch_increment(unsafe { &raw mut (*self.0).counters.tickets }.cast())
+    }
+
+    #[inline(always)]
+    fn exempt(&self) {
+        // SAFETY: as above.
+        increment(unsafe { &raw mut (*self.0).counters.exempt }.cast());
+    }
+}
+
+/// Counts that a rule broke a call.
+#[inline(always)]
+pub fn count_fired(slot: u32) {
+    if let Some(rule) = RULES.get_ptr_mut(slot) {
+        // SAFETY: a field of a live map value.
+        increment(unsafe { &raw mut (*rule).counters.fired }.cast());
+    }
+}
+
+/// Finds what all rules of a set do to a call, and the slot of the rule that breaks it.
+#[inline(always)]
+pub fn decide_by_all(set: &RuleSet, call: &Call, outcome: &mut Outcome, slot: &mut u32) {
+    for i in 0..MAX_SITES {
+        if i as u32 >= set.count {
+            break;
+        }
+        let site = &set.sites[i];
+        let Some(pointer) = RULES.get_ptr_mut(site.slot) else { break };
+        // SAFETY: array elements live as long as the map; the generation tells whether this is
+        // still the rule that the set means.
+        let rule = unsafe { &*pointer };
+        let armed = SCOPES.get(rule.scope).is_some_and(|scope| {
+            // SAFETY: a live map value, which user space changes at any time.
+            unsafe { core::ptr::read_volatile(scope) != 0 }
+        });
+        if !armed || rule.generation != site.generation {
+            continue;
+        }
+        let verdict = decide(rule, &InMap(pointer), site, call);
+        if outcome.add(rule, verdict) {
+            *slot = site.slot;
+        }
+    }
+}

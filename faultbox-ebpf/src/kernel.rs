@@ -1,0 +1,162 @@
+//! Reading kernel structures by offsets that user space found in the kernel's BTF.
+
+use core::{ffi::c_void, mem::MaybeUninit};
+
+use aya_ebpf::{
+    EbpfContext as _,
+    helpers::{
+        bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_task_pt_regs,
+        generated::bpf_probe_read_kernel as bpf_probe_read_kernel_raw,
+    },
+    programs::RawTracePointContext,
+};
+use faultbox_common::Layout;
+
+/// An address in the kernel.
+pub type Address = *const c_void;
+
+/// Set by user space before the object is loaded.
+#[unsafe(no_mangle)]
+pub static LAYOUT: Layout = Layout::ZERO;
+
+/// How much is recorded: 0 denials only, 1 the observed calls, 2 all. Set likewise, so the
+/// verifier removes the code of the other levels.
+#[unsafe(no_mangle)]
+pub static TRACE: u32 = 1;
+
+/// One offset of the layout. Member by member, and volatile: a single read of the frozen map is a
+/// constant to the verifier, a copy of the whole structure is not.
+macro_rules! offset {
+    ($($field:tt)+) => {
+        // SAFETY: the static is initialised memory.
+        unsafe { core::ptr::read_volatile(&raw const $crate::kernel::LAYOUT.$($field)+) as usize }
+    };
+}
+pub(crate) use offset;
+
+/// The trace level.
+#[inline(always)]
+pub fn trace() -> u32 {
+    // SAFETY: the static is initialised memory.
+    unsafe { core::ptr::read_volatile(&raw const TRACE) }
+}
+
+/// Reads a value in the kernel; zeros when the address is bad.
+#[inline(always)]
+pub fn read<T: Copy>(base: Address, offset: usize) -> Option<T> {
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_kernel(base.cast::<u8>().wrapping_add(offset).cast::<T>()).ok() }
+}
+
+/// Makes the verifier forget what it knows of a value.
+///
+/// It follows the rest of the program once for each combination of constants that the paths up
+/// to here have left behind. Where many paths meet, one of unknown value is enough. The value is
+/// copied onto itself by a helper, of whose result the verifier assumes nothing.
+#[inline(always)]
+pub fn forget<T>(value: &mut T) {
+    let at: *mut T = value;
+    // SAFETY: source and destination are the same live value, so its bytes stay as they are.
+    unsafe { bpf_probe_read_kernel_raw(at.cast(), size_of::<T>() as u32, at.cast()) };
+}
+
+/// Zeroes a value word by word: what LLVM calls `memset` for is a loop over bytes here.
+#[inline(always)]
+pub fn clear<T>(value: &mut MaybeUninit<T>) {
+    const { assert!(align_of::<T>() == 8 && size_of::<T>().is_multiple_of(8)) };
+    let words = value.as_mut_ptr().cast::<u64>();
+    for i in 0..size_of::<T>() / 8 {
+        // SAFETY: in bounds and aligned; volatile, so that it stays what it is.
+        unsafe { words.add(i).write_volatile(0) };
+    }
+}
+
+/// Copies a value word by word: see [`clear`].
+#[inline(always)]
+pub fn copy<T: Copy>(from: &T, to: *mut T) {
+    const { assert!(align_of::<T>() == 8 && size_of::<T>().is_multiple_of(8)) };
+    let (from, to) = ((&raw const *from).cast::<u64>(), to.cast::<u64>());
+    for i in 0..size_of::<T>() / 8 {
+        // SAFETY: in bounds and aligned, as the types say.
+        unsafe { to.add(i).write_volatile(from.add(i).read_volatile()) };
+    }
+}
+
+/// The current task.
+#[inline(always)]
+pub fn task() -> Address {
+    // SAFETY: tracing programs have a current task.
+    unsafe { bpf_get_current_task_btf() }.cast_const().cast()
+}
+
+/// The registers of a system call.
+pub trait Registers {
+    /// The word at this offset, which must be a constant to the verifier.
+    fn word(&self, offset: usize) -> u64;
+
+    /// The call's number.
+    #[inline(always)]
+    fn syscall(&self) -> u32 {
+        self.word(offset!(regs_syscall)) as u32
+    }
+
+    /// The `index`-th argument.
+    #[inline(always)]
+    fn argument(&self, index: u32) -> u64 {
+        // A match, not an index: the offset must stay a constant on every path.
+        match index {
+            0 => self.word(offset!(regs_args[0])),
+            1 => self.word(offset!(regs_args[1])),
+            2 => self.word(offset!(regs_args[2])),
+            3 => self.word(offset!(regs_args[3])),
+            4 => self.word(offset!(regs_args[4])),
+            _ => self.word(offset!(regs_args[5])),
+        }
+    }
+}
+
+/// Registers behind a pointer whose type the verifier knows: read directly.
+pub struct Typed(Address);
+
+impl Typed {
+    /// From the first argument of a program on `__x64_sys_*` or `__arm64_sys_*`.
+    #[inline(always)]
+    pub fn of_entry(ctx: *mut c_void) -> Self {
+        // SAFETY: the context is an array of arguments, and such a function has one.
+        Self(unsafe { *ctx.cast::<Address>() })
+    }
+
+    /// Of the current task's system call (`bpf_task_pt_regs`, Linux 5.15).
+    #[inline(always)]
+    pub fn of_current() -> Self {
+        // SAFETY: the helper accepts the current task.
+        Self(unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as Address)
+    }
+}
+
+impl Registers for Typed {
+    #[inline(always)]
+    fn word(&self, offset: usize) -> u64 {
+        // SAFETY: the verifier checks that the offset lies within `struct pt_regs`.
+        unsafe { core::ptr::read_volatile(self.0.cast::<u8>().wrapping_add(offset).cast()) }
+    }
+}
+
+/// Registers behind a pointer that is a number to the verifier: read by helper.
+pub struct Untyped(Address);
+
+impl Untyped {
+    /// From the first argument of a raw tracepoint program on `sys_enter` or `sys_exit`.
+    #[inline(always)]
+    pub fn of_tracepoint(ctx: &RawTracePointContext) -> Self {
+        // SAFETY: the context is an array of arguments; both tracepoints' first is the registers.
+        Self(unsafe { *ctx.as_ptr().cast::<Address>() })
+    }
+}
+
+impl Registers for Untyped {
+    #[inline(always)]
+    fn word(&self, offset: usize) -> u64 {
+        read(self.0, offset).unwrap_or(0)
+    }
+}

@@ -1,0 +1,95 @@
+//! Records for user space.
+
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
+use faultbox_common::{Decision, Event, NO_RULE, Object, Outcome, TargetInfo};
+
+use crate::{
+    call::Seen,
+    decision::increment,
+    kernel::{Registers, copy},
+    maps::EVENTS,
+    path::PathBytes,
+    target::control,
+};
+
+/// An event about a file.
+#[repr(C)]
+struct FileEvent {
+    event: Event,
+    path: PathBytes,
+}
+
+/// What became of the call, in one word.
+#[inline(always)]
+fn decision(seen: &Seen, outcome: &Outcome) -> Decision {
+    if outcome.errno != 0 {
+        Decision::Deny
+    } else if matches!(seen.call.object, Object::SystemFile) {
+        Decision::AllowSystemPath
+    } else if seen.call.peer.driver != 0 && outcome.rule == NO_RULE {
+        Decision::AllowDriver
+    } else {
+        Decision::Allow
+    }
+}
+
+/// Reports a call. A full ring buffer loses the record, and counts that.
+#[inline(always)]
+pub fn report(
+    target: &TargetInfo,
+    syscall: u32,
+    regs: &impl Registers,
+    seen: &Seen,
+    outcome: &Outcome,
+) {
+    // Written in place: the stack of a program is too small for a second copy.
+    let fill = |to: *mut Event| {
+        let ids = bpf_get_current_pid_tgid();
+        // SAFETY: `to` is reserved memory of that type; the helper has no preconditions.
+        unsafe {
+            (*to).time = bpf_ktime_get_ns();
+            (*to).size = regs.argument(2);
+            (*to).target = target.index;
+            (*to).pid = (ids >> 32) as u32;
+            (*to).tid = ids as u32;
+            (*to).syscall = syscall;
+            (*to).rule = outcome.rule;
+            copy(&seen.call.peer, &raw mut (*to).peer);
+            (*to).errno = outcome.errno;
+            (*to).decision = decision(seen, outcome) as u8;
+            (*to).object = seen.call.object as u8;
+            (*to).walked = 0;
+            (*to).given = 0;
+        }
+    };
+    let stored = match seen.call.object {
+        Object::Ineligible => true,
+        Object::File | Object::SystemFile => match EVENTS.reserve::<FileEvent>(0) {
+            Some(mut entry) => {
+                let to = entry.as_mut_ptr();
+                // SAFETY: as above; what is left of the path is never read, as `walked` and
+                // `given` say.
+                unsafe {
+                    fill(&raw mut (*to).event);
+                    let (walked, given) = seen.copy_path(&mut (*to).path);
+                    (*to).event.walked = walked as u16;
+                    (*to).event.given = given as u16;
+                }
+                entry.submit(0);
+                true
+            }
+            None => false,
+        },
+        _ => match EVENTS.reserve::<Event>(0) {
+            Some(mut entry) => {
+                fill(entry.as_mut_ptr());
+                entry.submit(0);
+                true
+            }
+            None => false,
+        },
+    };
+    if !stored && let Some(control) = control() {
+        increment(&raw mut control.dropped);
+    }
+}

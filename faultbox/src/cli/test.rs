@@ -1,0 +1,136 @@
+//! `faultbox test`.
+
+use std::{
+    io::{IsTerminal, stdout},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::{Args, ValueEnum};
+
+use crate::{
+    engine::{Choice, Options, TraceLevel},
+    report::Style,
+    runner::{self, Ending, Order, Selection},
+    spec::parse_duration,
+};
+
+/// The spec that is used when none is named.
+const DEFAULT_FILE: &str = "faultbox.star";
+
+/// The flags of `faultbox test`.
+#[derive(Debug, Args)]
+pub(super) struct TestArguments {
+    /// Specs to run, in this order [default: faultbox.star]
+    files: Vec<PathBuf>,
+    /// Run only this test, with or without its prefix test_
+    #[arg(long, value_name = "NAME")]
+    test: Option<String>,
+    /// Run each test this often, with seeds counting up
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+    /// Seed of the first run
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Which tests to print
+    #[arg(long, value_name = "WHICH", default_value = "all")]
+    show: Show,
+    /// Print every recorded call, and what services print
+    #[arg(long)]
+    debug: bool,
+    /// What breaks the calls
+    #[arg(long, value_name = "ENGINE", default_value = "auto")]
+    engine: EngineName,
+    /// Which calls to record besides those that a rule breaks
+    #[arg(long, value_name = "LEVEL", default_value = "default")]
+    trace: TraceName,
+    /// How long a test may take, such as 500ms or 1m30s
+    #[arg(long, value_name = "DURATION", default_value = "180s", value_parser = duration)]
+    timeout: Duration,
+    /// Print results only
+    #[arg(long)]
+    quiet: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Show {
+    /// All of them
+    All,
+    /// Those that failed
+    Fail,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum EngineName {
+    /// The best that this kernel offers, per call
+    Auto,
+    /// In-kernel programs only
+    Ebpf,
+    /// The supervisor only
+    Seccomp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum TraceName {
+    /// None
+    Off,
+    /// Those that move data or change files and connections
+    Default,
+    /// All
+    All,
+}
+
+/// Runs the command; returns the exit code.
+pub(super) fn run(arguments: &TestArguments) -> u8 {
+    match order(arguments) {
+        Ok(order) => runner::run(&order, stdout()).code(),
+        Err(error) => {
+            eprintln!("error: {error}");
+            Ending::Broken.code()
+        }
+    }
+}
+
+fn order(arguments: &TestArguments) -> Result<Order, String> {
+    let mut files = arguments.files.clone();
+    if files.is_empty() {
+        if !Path::new(DEFAULT_FILE).exists() {
+            return Err(format!(
+                "no spec given and there is no {DEFAULT_FILE} here\n\n\
+                 usage: faultbox test [flags] FILE.star…"
+            ));
+        }
+        files.push(DEFAULT_FILE.into());
+    }
+    let choice = match arguments.engine {
+        EngineName::Auto => Choice::Auto,
+        EngineName::Ebpf => Choice::Ebpf,
+        EngineName::Seccomp => Choice::Seccomp,
+    };
+    let trace = match arguments.trace {
+        TraceName::Off => TraceLevel::Off,
+        TraceName::Default => TraceLevel::Default,
+        TraceName::All => TraceLevel::All,
+    };
+    Ok(Order {
+        files,
+        selection: Selection {
+            test: arguments.test.clone(),
+            runs: arguments.runs,
+            seed: arguments.seed,
+        },
+        engine: Options { choice, trace, extra: Vec::new() },
+        timeout: arguments.timeout,
+        style: Style {
+            debug: arguments.debug,
+            only_failures: arguments.show == Show::Fail,
+            color: stdout().is_terminal()
+                && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty()),
+        },
+        quiet: arguments.quiet,
+    })
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| "use e.g. 500ms or 2s".to_owned())
+}

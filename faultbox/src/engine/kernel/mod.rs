@@ -1,0 +1,15 @@
+//! The in-kernel rungs: the eBPF object, its maps and its programs.
+
+mod btf;
+mod hooks;
+mod plain;
+mod probe;
+mod programs;
+mod ring;
+mod tracing_program;
+
+pub(super) use btf::VMLINUX;
+pub use hooks::Rung;
+pub(super) use probe::Abilities;
+pub(super) use programs::{Kernel, KernelError};
+pub(super) use ring::{EventReader, Sinks};

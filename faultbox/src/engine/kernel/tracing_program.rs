@@ -1,0 +1,228 @@
+//! Programs of type `BPF_PROG_TYPE_TRACING` on kernel functions, of which aya loads only some.
+//!
+//! aya has `fentry` and `fexit`, each with a section name that its parser insists on, and no
+//! `BPF_MODIFY_RETURN`. So the object is parsed a second time, relocated against the maps that
+//! aya made, and loaded and attached by `bpf(2)`. Shaped like an aya program type: load first,
+//! attach later, drop the link to detach.
+//!
+//! # Minimum kernel version
+//!
+//! 5.7 for `BPF_MODIFY_RETURN`.
+
+use std::{
+    collections::HashSet,
+    ffi::CString,
+    io,
+    mem::zeroed,
+    os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd},
+};
+
+use aya::{Ebpf, maps::Map};
+use aya_obj::{
+    Object,
+    generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_prog_type},
+};
+
+/// When the program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AttachType {
+    /// Before the function; it runs in any case.
+    Fentry,
+    /// Before the function; a result other than zero is returned in its place.
+    ModifyReturn,
+}
+
+/// Why a program could not be loaded or attached.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProgramError {
+    #[error("the embedded eBPF object is damaged: {0}")]
+    Object(String),
+    #[error("the kernel refused to load {program} for {function}: {error}{}", verdict(.log))]
+    Load { program: String, function: String, error: io::Error, log: String },
+    #[error("the kernel refused to attach {program} to {function}: {error}")]
+    Attach { program: String, function: String, error: io::Error },
+}
+
+impl ProgramError {
+    /// The verifier's last words, or the error.
+    pub(crate) fn reason(&self) -> String {
+        match self {
+            Self::Load { error, log, .. } => match last_line(log) {
+                Some(line) => line.to_owned(),
+                None => error.to_string(),
+            },
+            other => other.to_string(),
+        }
+    }
+}
+
+/// The line of a verifier log that says why: the last before the statistics.
+fn last_line(log: &str) -> Option<&str> {
+    log.lines().rev().map(str::trim).find(|line| {
+        !line.is_empty() && !line.starts_with("processed ") && !line.starts_with("verification ")
+    })
+}
+
+fn verdict(log: &str) -> String {
+    last_line(log).map(|line| format!(": {line}")).unwrap_or_default()
+}
+
+fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
+    // SAFETY: the attribute is a live, writable union of that size, and the pointers in it are
+    // to buffers that outlive the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command as u32,
+            std::ptr::from_mut(attr),
+            size_of::<bpf_attr>(),
+        )
+    };
+    match result {
+        // SAFETY: both commands used here return a new descriptor, which nobody else owns.
+        fd if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The object's programs, relocated and ready to load for any number of functions.
+pub(crate) struct TracingPrograms {
+    object: Object,
+}
+
+/// A program that the verifier accepted for one function.
+pub(crate) struct TracingProgram {
+    program: String,
+    function: String,
+    fd: OwnedFd,
+}
+
+/// A program that is attached to a function until this is dropped.
+pub(crate) struct TracingLink {
+    // Held for its drop: the kernel detaches the program when the descriptor is closed.
+    _link: OwnedFd,
+    program: OwnedFd,
+}
+
+impl TracingPrograms {
+    /// `elf` must be what `ebpf` was loaded from, and no map may have been taken out of it.
+    pub(crate) fn new(elf: &[u8], ebpf: &Ebpf) -> Result<Self, ProgramError> {
+        let damaged = |e: &dyn std::fmt::Display| ProgramError::Object(e.to_string());
+        let mut object = Object::parse(elf).map_err(|e| damaged(&e))?;
+        let definitions = std::mem::take(&mut object.maps);
+        let mut maps = Vec::new();
+        for (name, definition) in &definitions {
+            let fd = match ebpf.map(name) {
+                Some(
+                    Map::Array(map) | Map::HashMap(map) | Map::LruHashMap(map) | Map::RingBuf(map),
+                ) => map.fd().as_fd().as_raw_fd(),
+                _ => return Err(ProgramError::Object(format!("map {name}"))),
+            };
+            maps.push((name.as_str(), fd, definition));
+        }
+        let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
+        object.relocate_maps(maps.into_iter(), &text).map_err(|e| damaged(&e))?;
+        object.relocate_calls(&text).map_err(|e| damaged(&e))?;
+        Ok(Self { object })
+    }
+
+    /// Has the verifier check a program for the kernel function of this BTF id.
+    pub(crate) fn load(
+        &self,
+        program: &str,
+        (function, id): (&str, u32),
+        attach_type: AttachType,
+    ) -> Result<TracingProgram, ProgramError> {
+        let missing = || ProgramError::Object(format!("program {program}"));
+        let parsed = self.object.programs.get(program).ok_or_else(missing)?;
+        let code = self.object.functions.get(&parsed.function_key()).ok_or_else(missing)?;
+        let license = CString::from(c"Dual MIT/GPL");
+        // SAFETY: all zeros is a valid `bpf_attr`, as the kernel demands of unused fields.
+        let mut attr: bpf_attr = unsafe { zeroed() };
+        // SAFETY: the union was just zeroed, so every view of it is initialised.
+        let load = unsafe { &mut attr.__bindgen_anon_3 };
+        load.prog_type = bpf_prog_type::BPF_PROG_TYPE_TRACING as u32;
+        load.expected_attach_type = match attach_type {
+            AttachType::Fentry => bpf_attach_type::BPF_TRACE_FENTRY,
+            AttachType::ModifyReturn => bpf_attach_type::BPF_MODIFY_RETURN,
+        } as u32;
+        load.attach_btf_id = id;
+        load.insns = code.instructions.as_ptr() as u64;
+        load.insn_cnt = code.instructions.len() as u32;
+        load.license = license.as_ptr() as u64;
+        // The kernel keeps 15 bytes and a zero.
+        for (to, from) in load.prog_name.iter_mut().take(15).zip(program.bytes()) {
+            *to = from as _;
+        }
+        let refused = |error, log| ProgramError::Load {
+            program: program.to_owned(),
+            function: function.to_owned(),
+            error,
+            log,
+        };
+        let fd = bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr).or_else(|first| {
+            // Once more, for the verifier's log; it costs too much to ask for in advance.
+            let mut log = vec![0u8; 1 << 20];
+            // SAFETY: as above.
+            let load = unsafe { &mut attr.__bindgen_anon_3 };
+            (load.log_level, load.log_size) = (1, log.len() as u32);
+            load.log_buf = log.as_mut_ptr() as u64;
+            bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr).map_err(|_| {
+                let end = log.iter().position(|&byte| byte == 0).unwrap_or(0);
+                refused(first, String::from_utf8_lossy(&log[..end]).into_owned())
+            })
+        })?;
+        Ok(TracingProgram { program: program.to_owned(), function: function.to_owned(), fd })
+    }
+}
+
+impl TracingProgram {
+    /// Attaches it. `BPF_RAW_TRACEPOINT_OPEN` without a name does that since 5.5;
+    /// `BPF_LINK_CREATE` for this program type only since 5.18.
+    pub(crate) fn attach(self) -> Result<TracingLink, ProgramError> {
+        // SAFETY: all zeros is a valid `bpf_attr`.
+        let mut attr: bpf_attr = unsafe { zeroed() };
+        attr.raw_tracepoint.prog_fd = self.fd.as_raw_fd() as u32;
+        match bpf(bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, &mut attr) {
+            Ok(link) => Ok(TracingLink { _link: link, program: self.fd }),
+            Err(error) => {
+                Err(ProgramError::Attach { program: self.program, function: self.function, error })
+            }
+        }
+    }
+}
+
+impl TracingLink {
+    /// Calls that passed unexamined since it was attached, because another thread was preempted
+    /// in the same program on the same processor (`recursion_misses`, Linux 5.12).
+    pub(crate) fn misses(&self) -> u64 {
+        // SAFETY: all zeros is a valid value of both plain structures.
+        let (mut info, mut attr): (aya_obj::generated::bpf_prog_info, bpf_attr) =
+            unsafe { (zeroed(), zeroed()) };
+        attr.info.bpf_fd = self.program.as_raw_fd() as u32;
+        attr.info.info_len = size_of_val(&info) as u32;
+        attr.info.info = std::ptr::from_mut(&mut info) as u64;
+        // SAFETY: the attribute names a writable structure and its size.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_bpf,
+                bpf_cmd::BPF_OBJ_GET_INFO_BY_FD as u32,
+                &raw mut attr,
+                size_of::<bpf_attr>(),
+            )
+        };
+        if result == 0 { info.recursion_misses } else { 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::last_line;
+
+    #[test]
+    fn the_verifiers_reason_is_found_in_its_log() {
+        let log = "__x64_sys_write() is not modifiable\nprocessed 0 insns (limit 1000000)\n";
+        assert_eq!(last_line(log), Some("__x64_sys_write() is not modifiable"));
+        assert_eq!(last_line("\n"), None);
+    }
+}

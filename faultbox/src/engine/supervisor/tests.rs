@@ -1,0 +1,158 @@
+//! Real processes under a real filter.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use faultbox_common::{
+    ACTION_DENY, CHANCE_ALWAYS, Driver, FLAG_SOCKETS_ONLY, MAX_PORTS, Rule, RuleKey, Site,
+};
+
+use super::{Filter, Supervisor};
+use crate::engine::{
+    Decision, Errno, Exit, Launch, Object, Process, Record, RecordSink, Syscall, TraceLevel,
+    launch::{self, Supervision, tests::role::in_role},
+    tables::Tables,
+};
+
+mod descriptors;
+mod failure;
+mod paths;
+mod processes;
+pub(in crate::engine) mod roles;
+mod speed;
+
+const LONG: Duration = Duration::from_secs(30);
+
+/// The target that all rules are for.
+const TARGET: u32 = 5;
+
+/// Where the test dials from when it is the driver: `127.77.0.1`.
+const DRIVER: Driver =
+    Driver { v4: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 77, 0, 1], v6: [0; 16] };
+
+/// Keeps what it is given.
+#[derive(Default)]
+struct Log(Mutex<Vec<Record>>);
+
+impl RecordSink for Log {
+    fn record(&self, record: Record) {
+        self.0.lock().unwrap().push(record);
+    }
+}
+
+/// A supervisor with tables of its own, and one target.
+struct Stage {
+    tables: Arc<Tables>,
+    supervisor: Supervisor,
+    log: Arc<Log>,
+    slots: std::cell::Cell<u32>,
+    /// Killed if the supervisor fails.
+    pids: Arc<Mutex<Vec<u32>>>,
+}
+
+impl Stage {
+    fn new(level: TraceLevel) -> Self {
+        let tables = Arc::new(Tables::new(None).unwrap());
+        let pids = Arc::new(Mutex::new(Vec::new()));
+        let on_failure = {
+            let pids = Arc::clone(&pids);
+            Arc::new(move || {
+                for pid in pids.lock().unwrap().iter() {
+                    // SAFETY: no pointers. The processes have not been reaped.
+                    unsafe { libc::kill(*pid as i32, libc::SIGKILL) };
+                }
+            })
+        };
+        let supervisor = Supervisor::start(Arc::clone(&tables), level, on_failure).unwrap();
+        Self { tables, supervisor, log: Arc::default(), slots: 1.into(), pids }
+    }
+
+    /// Denies calls, of any peer or of these ports. Returns the rule's slot.
+    fn deny(&self, names: &[&str], errno: &str, ports: &[u16]) -> u32 {
+        let slot = self.slots.replace(self.slots.get() + 1);
+        let errno = Errno::from_name(errno).unwrap();
+        self.tables.fill(
+            slot,
+            Rule {
+                chance: CHANCE_ALWAYS,
+                generation: slot,
+                scope: slot,
+                id: slot,
+                errno: errno.raw(),
+                action: ACTION_DENY,
+                flags: if errno.is_network_only() { FLAG_SOCKETS_ONLY } else { 0 },
+                ..Rule::default()
+            },
+        );
+        let mut site =
+            Site { slot, generation: slot, port_count: ports.len() as u32, ports: [0; MAX_PORTS] };
+        site.ports[..ports.len()].copy_from_slice(ports);
+        for name in names {
+            let syscall = Syscall::from_name(name).unwrap().number();
+            self.tables.change_set(RuleKey { target: TARGET, syscall }, |set| {
+                set.sites[set.count as usize] = site;
+                set.count += 1;
+            });
+        }
+        self.tables.arm(slot, true);
+        slot
+    }
+
+    /// Starts a process under a filter for these calls.
+    fn start(&self, launch: &Launch, traps: &[&str]) -> Process {
+        let sink: Arc<dyn RecordSink> = self.log.clone();
+        self.start_with(launch, traps, &sink).unwrap()
+    }
+
+    fn start_with(
+        &self,
+        launch: &Launch,
+        traps: &[&str],
+        sink: &Arc<dyn RecordSink>,
+    ) -> Result<Process, launch::SpawnError> {
+        let traps: Vec<_> = traps.iter().map(|name| Syscall::from_name(name).unwrap()).collect();
+        let filter = Filter::new(&traps);
+        let mut hand_over =
+            |listener| self.supervisor.add(TARGET, DRIVER, Arc::clone(sink), listener);
+        let supervision = Supervision { filter: &filter, hand_over: &mut hand_over };
+        let process = launch::start(launch, None, Some(supervision))?;
+        self.pids.lock().unwrap().push(process.pid());
+        Ok(process)
+    }
+
+    /// Runs this binary in a role to its end. Returns its exit code.
+    fn play(&self, role: &str, arguments: &[&str], traps: &[&str]) -> i32 {
+        let mut process = self.start(&in_role(role, arguments), traps);
+        let exit = process.wait(LONG);
+        assert_eq!(self.supervisor.failure(), None);
+        match exit {
+            Some(Exit::Code(code)) => code,
+            other => panic!("{role} ended with {other:?}"),
+        }
+    }
+
+    /// What was recorded of a call.
+    fn records(&self, name: &str) -> Vec<Record> {
+        let log = self.log.0.lock().unwrap();
+        log.iter().filter(|record| record.syscall.name() == name).cloned().collect()
+    }
+
+    /// Whether some call of that name has this decision and this object.
+    fn has(&self, name: &str, decision: Decision, object: &Object) -> bool {
+        self.records(name).iter().any(|it| it.decision == decision && it.object == *object)
+    }
+
+    fn calls(&self, name: &str) -> u64 {
+        self.tables.calls(TARGET, Syscall::from_name(name).unwrap().number())
+    }
+}
+
+/// The decision that fails a call with this error.
+fn denied(errno: &str) -> Decision {
+    Decision::Deny(Errno::from_name(errno).unwrap())
+}
+
+/// The write family and its like.
+const IO: &[&str] = &["write", "writev", "read", "sendto", "recvfrom", "sendmsg", "recvmsg"];

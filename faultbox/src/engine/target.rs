@@ -1,0 +1,192 @@
+//! Whose calls are observed and broken.
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    os::{fd::AsFd as _, unix::fs::MetadataExt as _},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use faultbox_common::{Driver, TargetInfo};
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+
+use super::{
+    Engine, EngineError, Launch, Process, RecordSink, SpawnError, Syscall, launch,
+    supervisor::Filter,
+};
+
+/// A target of one engine, in rules and records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TargetId(pub u32);
+
+/// The cgroups of all targets, for the day the supervisor fails.
+#[derive(Default)]
+pub(super) struct Cgroups(Mutex<HashMap<u32, PathBuf>>);
+
+impl Cgroups {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u32, PathBuf>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Kills every process of every target (`cgroup.kill`, Linux 5.14): without their supervisor
+    /// they would go on with calls that fail for no reason.
+    pub(super) fn kill_all(&self) {
+        for cgroup in self.lock().values() {
+            // A cgroup that is gone has no processes left.
+            let _ = fs::write(cgroup.join("cgroup.kill"), "1");
+        }
+    }
+}
+
+/// A cgroup with its descendants, or a supervised process tree: its calls are observed and
+/// broken until this is dropped.
+pub struct Target {
+    engine: Engine,
+    id: TargetId,
+    driver: Driver,
+    sink: Arc<dyn RecordSink>,
+    cgroup: Option<Cgroup>,
+    filter: Option<Filter>,
+}
+
+struct Cgroup {
+    directory: fs::File,
+    path: PathBuf,
+    id: u64,
+    depth: u32,
+}
+
+impl Cgroup {
+    /// `path` is a directory below the mount point of cgroup v2.
+    fn open(path: &Path) -> io::Result<Self> {
+        let directory = fs::File::open(path)?;
+        if statfs(path)?.filesystem_type() != CGROUP2_SUPER_MAGIC {
+            return Err(io::Error::other("not a cgroup v2 directory"));
+        }
+        // The kernel's id of a cgroup is the inode number of its directory (kernfs).
+        let id = directory.metadata()?.ino();
+        Ok(Self { depth: depth(path)?, path: path.to_owned(), directory, id })
+    }
+}
+
+/// How many cgroups lie above this one, the root included.
+fn depth(path: &Path) -> io::Result<u32> {
+    let path = path.canonicalize()?;
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    // proc(5): the fourth field is the root of the mount in its file system, the fifth where it
+    // is mounted; in a cgroup namespace the former is not `/`.
+    let found = mounts.lines().filter_map(|line| {
+        let (fields, kind) = line.split_once(" - ")?;
+        let mut fields = fields.split(' ').skip(3);
+        let (root, at) = (fields.next()?, fields.next()?);
+        let below = path.strip_prefix(at).ok()?;
+        kind.starts_with("cgroup2 ").then(|| count(Path::new(root)) + count(below))
+    });
+    found.max().ok_or_else(|| io::Error::other("not below a cgroup v2 mount"))
+}
+
+fn count(path: &Path) -> u32 {
+    path.components().filter(|part| matches!(part, std::path::Component::Normal(_))).count() as u32
+}
+
+impl Target {
+    pub(super) fn new(
+        engine: Engine,
+        name: &str,
+        cgroup: Option<&Path>,
+        driver: Driver,
+        sink: Arc<dyn RecordSink>,
+    ) -> Result<Self, EngineError> {
+        let inner = Arc::clone(&engine.inner);
+        let cgroup = match cgroup {
+            Some(path) => Some(Cgroup::open(path).map_err(|error| {
+                EngineError(format!("{name}: cannot use cgroup {}: {error}", path.display()))
+            })?),
+            None => None,
+        };
+        let mut state = inner.lock();
+        let index = state
+            .free_targets
+            .pop()
+            .ok_or_else(|| EngineError(format!("{name}: too many services at once")))?;
+        inner.tables.clear_calls(index);
+        if let Some(kernel) = &mut state.kernel {
+            let info = TargetInfo { driver, index, reserved: 0 };
+            let added = match &cgroup {
+                Some(cgroup) => {
+                    kernel.add_target(cgroup.id, cgroup.depth, info).map_err(EngineError::from)
+                }
+                None => Err(EngineError(format!(
+                    "{name}: faults in the kernel need a cgroup of their own (cgroup v2, writable)"
+                ))),
+            };
+            if let Err(error) = added {
+                state.free_targets.push(index);
+                return Err(error);
+            }
+        }
+        drop(state);
+        inner.sinks.add(index, Arc::clone(&sink));
+        if let Some(cgroup) = &cgroup {
+            inner.cgroups.lock().insert(index, cgroup.path.clone());
+        }
+        let filter = match inner.coverage.supervised() {
+            [] => None,
+            syscalls => Some(Filter::new(syscalls)),
+        };
+        Ok(Self { engine, id: TargetId(index), driver, sink, cgroup, filter })
+    }
+
+    /// Its name in rules and records.
+    pub fn id(&self) -> TargetId {
+        self.id
+    }
+
+    /// The cgroup's directory.
+    pub fn cgroup(&self) -> Option<&Path> {
+        self.cgroup.as_ref().map(|cgroup| cgroup.path.as_path())
+    }
+
+    /// Starts a process inside the target: in its cgroup, and under the supervisor if that
+    /// serves any call.
+    ///
+    /// # Errors
+    ///
+    /// When the program cannot be executed, naming it.
+    pub fn spawn(&self, launch: &Launch) -> Result<Process, SpawnError> {
+        let cgroup = self.cgroup.as_ref().map(|cgroup| cgroup.directory.as_fd());
+        let mut hand_over = |listener| match &self.engine.inner.supervisor {
+            Some(supervisor) => {
+                supervisor.add(self.id.0, self.driver, Arc::clone(&self.sink), listener)
+            }
+            None => Ok(()),
+        };
+        let supervision = self
+            .filter
+            .as_ref()
+            .map(|filter| launch::Supervision { filter, hand_over: &mut hand_over });
+        launch::start(launch, cgroup, supervision)
+    }
+
+    /// Calls so far, exact, for every call that the trace level counts.
+    pub fn calls(&self) -> Vec<(Syscall, u64)> {
+        self.engine.inner.calls(self.id.0).into_iter().collect()
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        let inner = &self.engine.inner;
+        let mut state = inner.lock();
+        if let (Some(kernel), Some(cgroup)) = (&mut state.kernel, &self.cgroup) {
+            kernel.remove_target(cgroup.id, cgroup.depth);
+        }
+        if let Some(supervisor) = &inner.supervisor {
+            supervisor.forget(self.id.0);
+        }
+        inner.cgroups.lock().remove(&self.id.0);
+        inner.sinks.remove(self.id.0);
+        state.free_targets.insert(0, self.id.0);
+    }
+}

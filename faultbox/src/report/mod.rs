@@ -1,0 +1,19 @@
+//! Formats what a test left behind. Reads reports and logs; decides nothing.
+
+mod hints;
+mod log_line;
+mod model;
+mod plain;
+mod rule_lines;
+mod service_lines;
+mod style;
+mod terminal;
+mod trace_lines;
+
+pub use log_line::{Level, log_line};
+pub use model::{Outcome, RuleReport, ServiceReport, TestReport, WindowReport};
+pub use style::Style;
+pub use terminal::Terminal;
+
+#[cfg(test)]
+mod sample;

@@ -1,0 +1,85 @@
+//! What a finished test hands to the reports.
+
+use std::time::Duration;
+
+use crate::{
+    engine::{RuleCounts, Syscall},
+    spec::{FaultRule, Location},
+    trace::Event,
+};
+
+/// How a test ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything it claims held.
+    Passed,
+    /// Something did not.
+    Failed {
+        /// One line that says what.
+        reason: String,
+        /// Where in the spec, when known.
+        location: Option<Location>,
+    },
+    /// The user stopped it.
+    Interrupted,
+}
+
+/// A finished test.
+#[derive(Clone, Debug)]
+pub struct TestReport {
+    /// The full name, such as `test_ping`.
+    pub name: String,
+    /// The spec file as the user named it.
+    pub file: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// From the first service's start to the verdict.
+    pub duration: Duration,
+    /// Of its stream of chance.
+    pub seed: u64,
+    /// The whole log, in order.
+    pub events: Vec<Event>,
+    /// Every `fault()` and `fault_start()` of the test, in the order of time.
+    pub windows: Vec<WindowReport>,
+    /// Every service, in alphabetical order.
+    pub services: Vec<ServiceReport>,
+    /// Records lost to a full ring buffer; the counts are exact all the same.
+    pub dropped: u64,
+    /// Things to say that are no failure: a service that died, calls that passed unexamined.
+    pub warnings: Vec<String>,
+}
+
+/// Rules that were switched on together.
+#[derive(Clone, Debug)]
+pub struct WindowReport {
+    /// The service they were declared on.
+    pub service: String,
+    /// By keyword.
+    pub rules: Vec<RuleReport>,
+    /// Whether it is a `fault_start` window.
+    pub imperative: bool,
+}
+
+/// One rule and what became of it.
+#[derive(Clone, Debug)]
+pub struct RuleReport {
+    /// As declared.
+    pub rule: FaultRule,
+    /// Interfaces, such as `db.main`, whose inbound connects it hits; empty: none.
+    pub inbound: Vec<String>,
+    /// Exact counts.
+    pub counts: RuleCounts,
+}
+
+/// What a service did in the whole test.
+#[derive(Clone, Debug)]
+pub struct ServiceReport {
+    /// Its name.
+    pub name: String,
+    /// Calls per system call, exact.
+    pub calls: Vec<(Syscall, u64)>,
+    /// Of these, how many a rule broke.
+    pub faulted: u64,
+    /// The last lines of its output.
+    pub output: Vec<String>,
+}

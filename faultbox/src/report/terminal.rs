@@ -1,0 +1,178 @@
+//! Results as people read them (language.md 1.16.2 to 1.16.7).
+
+use std::io::{self, Write};
+
+use super::{
+    Outcome, Style, TestReport,
+    plain::{lines, one_line, shell_word},
+    rule_lines::{never_fired, rule_lines},
+    service_lines::{output_lines, summary_lines},
+    trace_lines::trace_lines,
+};
+
+/// Writes blocks of finished tests, and the final line.
+pub struct Terminal<W> {
+    out: W,
+    style: Style,
+    repeated: Option<Repeated>,
+}
+
+/// What the final line must know of tests that ran several times.
+#[derive(Clone, Copy, Default)]
+struct Repeated {
+    runs: usize,
+    failed: bool,
+    by_chance: bool,
+}
+
+impl<W: Write> Terminal<W> {
+    /// Writes to `out`.
+    pub fn new(out: W, style: Style) -> Self {
+        Self { out, style, repeated: None }
+    }
+
+    /// The block of a test that ran once. An interrupted one has no verdict and so no block: the
+    /// final line counts it.
+    pub fn test(&mut self, report: &TestReport) -> io::Result<()> {
+        let (verdict, passed) = match &report.outcome {
+            Outcome::Passed => (self.style.pass(), true),
+            Outcome::Failed { .. } => (self.style.fail(), false),
+            Outcome::Interrupted => return Ok(()),
+        };
+        if passed && self.style.only_failures {
+            return Ok(());
+        }
+        let (name, millis) = (one_line(&report.name), report.duration.as_millis());
+        let seed = report.seed;
+        let mut block = vec![format!("--- {verdict}: {name} ({millis}ms, seed={seed}) ---")];
+        block.extend(self.body(report));
+        self.write(&block)
+    }
+
+    /// The block of a test that ran several times, from the reports of all its runs in their
+    /// order: how many passed, and the details of the first that did not.
+    pub fn runs(&mut self, reports: &[TestReport]) -> io::Result<()> {
+        let finished: Vec<_> =
+            reports.iter().filter(|it| it.outcome != Outcome::Interrupted).collect();
+        let Some(first) = finished.first() else {
+            return Ok(());
+        };
+        let total = finished.len();
+        let passed = finished.iter().filter(|it| it.outcome == Outcome::Passed).count();
+        let failure = finished.iter().find(|it| it.outcome != Outcome::Passed);
+        let repeated = self.repeated.get_or_insert_default();
+        repeated.runs += total;
+        repeated.failed |= failure.is_some();
+        repeated.by_chance |= finished
+            .iter()
+            .flat_map(|report| &report.windows)
+            .flat_map(|window| &window.rules)
+            .any(|rule| !rule.rule.probability.is_certain());
+        let name = one_line(&first.name);
+        let mut block = Vec::new();
+        if let Some(failure) = failure {
+            let (fail, seed) = (self.style.fail(), failure.seed);
+            block.push(format!(
+                "--- {fail}: {name} ({passed}/{total} runs passed, first failing seed={seed}) ---"
+            ));
+            block.extend(self.body(failure));
+        } else {
+            if self.style.only_failures {
+                return Ok(());
+            }
+            let pass = self.style.pass();
+            block.push(format!("--- {pass}: {name} ({passed}/{total} runs) ---"));
+            // A run that tested nothing is worth its details although it passed.
+            let telling = |it: &&&TestReport| {
+                self.style.debug || it.dropped > 0 || !it.warnings.is_empty() || never_fired(it)
+            };
+            if let Some(report) = finished.iter().find(telling) {
+                block.extend(self.body(report));
+            }
+        }
+        self.write(&block)
+    }
+
+    /// The final line: counts of executed tests, and of those that the user stopped.
+    pub fn summary(&mut self, passed: usize, failed: usize, not_run: usize) -> io::Result<()> {
+        let mut end = Vec::new();
+        if let Some(Repeated { runs, failed, by_chance }) = self.repeated {
+            if self.style.only_failures && !failed {
+                let pass = self.style.pass();
+                end.push(format!("--- {pass}: all tests ({runs}/{runs} runs) ---"));
+            }
+            if !by_chance {
+                end.push(
+                    "note: --runs repeated one deterministic schedule \
+                     (no probability=, parallel() or choose() used)"
+                        .to_owned(),
+                );
+            }
+        }
+        end.push(String::new());
+        let stopped =
+            if not_run > 0 { format!(", {not_run} not run (interrupted)") } else { String::new() };
+        end.push(format!("{passed} passed, {failed} failed{stopped}"));
+        self.write(&end)?;
+        self.out.flush()
+    }
+
+    /// Gives the writer back.
+    pub fn into_inner(self) -> W {
+        self.out
+    }
+
+    /// Everything under the header.
+    fn body(&self, report: &TestReport) -> Vec<String> {
+        let style = self.style;
+        let mut block = Vec::new();
+        let failed = if let Outcome::Failed { reason, location } = &report.outcome {
+            let mut reason = lines(reason).into_iter();
+            block.push(format!("  reason: {}", reason.next().unwrap_or_default()));
+            block.extend(reason.map(|line| format!("          {line}")));
+            if let Some(location) = location {
+                block.push(format!("  at: {}:{}", one_line(&location.file), location.line));
+            }
+            let name = report.name.strip_prefix("test_").unwrap_or(&report.name);
+            block.push(format!(
+                "  replay: faultbox test {} --test {} --seed {}",
+                one_line(&shell_word(&report.file)),
+                one_line(&shell_word(name)),
+                report.seed
+            ));
+            true
+        } else {
+            false
+        };
+        block.extend(trace_lines(report, style.debug));
+        block.extend(rule_lines(report, style));
+        if report.dropped > 0 {
+            let plural = if report.dropped == 1 { "" } else { "s" };
+            block.push(format!(
+                "  {}: {} trace record{plural} dropped (counters are exact)",
+                style.warning(),
+                report.dropped
+            ));
+        }
+        for warning in &report.warnings {
+            block.push(format!("  {}: {}", style.warning(), one_line(warning)));
+        }
+        if failed || style.debug || never_fired(report) {
+            block.extend(summary_lines(&report.services));
+        }
+        if failed {
+            block.extend(output_lines(&report.services));
+        }
+        block
+    }
+
+    /// Writes lines at once, so that nothing else comes between them.
+    fn write(&mut self, lines: &[String]) -> io::Result<()> {
+        let mut text = lines.join("\n");
+        text.push('\n');
+        self.out.write_all(text.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,94 @@
+//! Several tests, several runs, and the final line.
+
+use super::{
+    super::super::{
+        Outcome, Style, TestReport,
+        sample::{deny, failed, passed},
+    },
+    PLAIN, printed, write_failure,
+};
+
+#[test]
+fn show_fail_leaves_passing_blocks_out() {
+    let style = Style { only_failures: true, ..PLAIN };
+    let text = printed(style, |terminal| {
+        terminal.test(&write_failure())?;
+        terminal.test(&failed("test_b", "assert_true: condition is false"))?;
+        terminal.summary(1, 1, 0)
+    });
+    assert!(text.starts_with("--- FAIL: test_b (200ms, seed=0) ---\n"), "{text}");
+    assert!(text.ends_with("\n\n1 passed, 1 failed\n"), "{text}");
+    assert!(!text.contains("PASS"), "{text}");
+}
+
+#[test]
+fn blocks_follow_each_other_and_the_final_line_stands_apart() {
+    let mut stopped = passed("test_c");
+    stopped.outcome = Outcome::Interrupted;
+    let text = printed(PLAIN, |terminal| {
+        terminal.test(&passed("test_a"))?;
+        terminal.test(&passed("test_b"))?;
+        terminal.test(&stopped)?;
+        terminal.summary(2, 0, 1)
+    });
+    assert_eq!(
+        text,
+        "--- PASS: test_a (200ms, seed=0) ---\n--- PASS: test_b (200ms, seed=0) ---\n\n\
+         2 passed, 0 failed, 1 not run (interrupted)\n"
+    );
+    let text = printed(PLAIN, |terminal| terminal.summary(0, 0, 0));
+    assert_eq!(text, "\n0 passed, 0 failed\n");
+}
+
+#[test]
+fn repeated_runs_share_a_block() {
+    let run = |seed: u64| TestReport { seed, ..passed("test_a") };
+    let text = printed(PLAIN, |terminal| {
+        terminal.runs(&[run(0), run(1), run(2)])?;
+        terminal.summary(3, 0, 0)
+    });
+    assert_eq!(
+        text,
+        "--- PASS: test_a (3/3 runs) ---\n\
+         note: --runs repeated one deterministic schedule (no probability=, parallel() or choose() used)\n\
+         \n3 passed, 0 failed\n"
+    );
+    let style = Style { only_failures: true, ..PLAIN };
+    let text = printed(style, |terminal| {
+        terminal.runs(&[run(0), run(1)])?;
+        terminal.summary(2, 0, 0)
+    });
+    assert!(text.starts_with("--- PASS: all tests (2/2 runs) ---\n"), "{text}");
+}
+
+#[test]
+fn the_first_failing_run_is_shown_in_full() {
+    let chance = |test: TestReport, seed, fired| {
+        let rule = deny("write", "EIO", fired).probability("50%");
+        TestReport { seed, ..test.window("db", vec![rule], |test| test) }
+    };
+    let mut stopped = chance(passed("test_a"), 4, 0);
+    stopped.outcome = Outcome::Interrupted;
+    let reports = [
+        chance(passed("test_a"), 0, 1),
+        chance(failed("test_a", "first"), 1, 1),
+        chance(failed("test_a", "second"), 2, 1),
+        chance(passed("test_a"), 3, 1),
+        stopped,
+    ];
+    let text = printed(PLAIN, |terminal| {
+        terminal.runs(&reports)?;
+        terminal.summary(2, 2, 1)
+    });
+    assert_eq!(
+        text,
+        "--- FAIL: test_a (2/4 runs passed, first failing seed=1) ---
+  reason: first
+  at: fault-test.star:121
+  replay: faultbox test fault-test.star --test a --seed 1
+  fault rule on db: write=deny(EIO) → filter:[write,writev,pwrite64] probability=50%
+
+2 passed, 2 failed, 1 not run (interrupted)
+"
+    );
+}

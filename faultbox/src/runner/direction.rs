@@ -1,0 +1,195 @@
+//! Whose connects a `connect` rule means (language.md, D1).
+
+use crate::{
+    engine::{Site, Syscall, TargetId},
+    spec::{Direction, FaultRule, Service},
+};
+
+/// A part of a declared rule: calls that apply at the same places.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// Which calls.
+    pub(crate) syscalls: Vec<Syscall>,
+    /// Where.
+    pub(crate) sites: Vec<Site>,
+}
+
+/// Where a declared rule applies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reach {
+    /// One, or two when the rule covers connects of other services and other calls as well.
+    pub(crate) parts: Vec<Part>,
+    /// Interfaces, such as `db.main`, that others are kept from.
+    pub(crate) inbound: Vec<String>,
+}
+
+/// Finds where a rule on the service at `index` applies. `targets` are those of `services`.
+pub(crate) fn reach(
+    rule: &FaultRule,
+    index: usize,
+    services: &[Service],
+    targets: &[TargetId],
+) -> Reach {
+    let service = &services[index];
+    let own = Site { target: targets[index], ports: Vec::new() };
+    let is_connect = |syscall: &&Syscall| syscall.name() == "connect";
+    let direction = rule.direction.unwrap_or_else(|| default_direction(service, services));
+    let ports: Vec<u16> = service.interfaces.iter().map(|it| it.port).collect();
+    let others: Vec<Site> = match direction {
+        Direction::Out => Vec::new(),
+        Direction::In | Direction::Both => targets
+            .iter()
+            .filter(|target| **target != own.target)
+            .map(|target| Site { target: *target, ports: ports.clone() })
+            .collect(),
+    };
+    let connects: Vec<_> = rule.syscalls.iter().filter(is_connect).copied().collect();
+    if connects.is_empty() || direction == Direction::Out {
+        let part = Part { syscalls: rule.syscalls.clone(), sites: vec![own] };
+        return Reach { parts: vec![part], inbound: Vec::new() };
+    }
+    let rest: Vec<_> = rule.syscalls.iter().filter(|it| !is_connect(it)).copied().collect();
+    let inbound = if others.is_empty() {
+        Vec::new()
+    } else {
+        let name = |it: &crate::spec::Interface| format!("{}.{}", service.name, it.name);
+        service.interfaces.iter().map(name).collect()
+    };
+    let mut sites = others;
+    if direction == Direction::Both {
+        sites.insert(0, own.clone());
+    }
+    let mut found = vec![Part { syscalls: connects, sites }];
+    if !rest.is_empty() {
+        found.push(Part { syscalls: rest, sites: vec![own] });
+    }
+    // A rule on the inbound side of the only service there is applies nowhere.
+    found.retain(|part| !part.sites.is_empty());
+    Reach { parts: found, inbound }
+}
+
+/// Out for a service that dials others; both for a leaf, which is only dialed.
+fn default_direction(service: &Service, all: &[Service]) -> Direction {
+    let peers = all.iter().filter(|peer| peer.name != service.name);
+    let mut addresses = peers.flat_map(|peer| {
+        peer.interfaces
+            .iter()
+            .flat_map(|it| [format!("localhost:{}", it.port), format!("{}:{}", peer.name, it.port)])
+    });
+    let dials = |address: String| service.env.iter().any(|(_, value)| mentions(value, &address));
+    if service.depends_on.is_empty() && !addresses.any(dials) {
+        Direction::Both
+    } else {
+        Direction::Out
+    }
+}
+
+/// Whether the text has the address in it, and not just the beginning of a longer port or the
+/// end of a longer name.
+fn mentions(text: &str, address: &str) -> bool {
+    text.match_indices(address).any(|(at, _)| {
+        let before = text[..at].chars().next_back();
+        let after = text[at + address.len()..].chars().next();
+        let in_name = |it: char| it.is_ascii_alphanumeric() || matches!(it, '-' | '_' | '.');
+        !before.is_some_and(in_name) && !after.is_some_and(|it| it.is_ascii_digit())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::declared, *};
+    use crate::{
+        engine::{Errno, Probability},
+        spec::FaultAction,
+    };
+
+    fn rule(syscalls: &[&str], direction: Option<Direction>) -> FaultRule {
+        FaultRule {
+            keyword: syscalls[0].to_owned(),
+            is_op: false,
+            syscalls: syscalls.iter().map(|it| Syscall::from_name(it).unwrap()).collect(),
+            action: FaultAction::Deny(Errno::from_name("EIO").unwrap()),
+            probability: Probability::ALWAYS,
+            label: None,
+            direction,
+        }
+    }
+
+    fn site(target: u32, ports: &[u16]) -> Site {
+        Site { target: TargetId(target), ports: ports.to_vec() }
+    }
+
+    /// db with two interfaces, api that depends on it, cache that api knows by address.
+    fn services() -> (Vec<Service>, Vec<TargetId>) {
+        let db = declared("db", &[("main", 5432), ("admin", 5433)]);
+        let cache = declared("cache", &[("main", 6379)]);
+        let mut api = declared("api", &[("public", 8080)]);
+        api.depends_on = vec!["db".to_owned()];
+        api.env = vec![("CACHE".to_owned(), "tcp://localhost:6379/0".to_owned())];
+        (vec![db, api, cache], [0, 1, 2].map(TargetId).to_vec())
+    }
+
+    #[test]
+    fn connects_to_a_leaf_are_those_of_everybody_else() {
+        let (services, targets) = services();
+        let reach = reach(&rule(&["connect"], None), 0, &services, &targets);
+        let expected = [site(0, &[]), site(1, &[5432, 5433]), site(2, &[5432, 5433])];
+        assert_eq!(reach.parts[0].sites, expected);
+        assert_eq!(reach.inbound, ["db.main", "db.admin"]);
+    }
+
+    #[test]
+    fn connects_of_a_service_that_dials_are_its_own() {
+        let (mut services, targets) = services();
+        for _ in 0..2 {
+            let reach = reach(&rule(&["connect"], None), 1, &services, &targets);
+            assert_eq!(reach.parts[0].sites, [site(1, &[])]);
+            assert!(reach.inbound.is_empty());
+            // Without depends_on the address in its environment says the same.
+            services[1].depends_on.clear();
+        }
+        services[1].env.clear();
+        let reach = reach(&rule(&["connect"], None), 1, &services, &targets);
+        assert_eq!(reach.inbound, ["api.public"]);
+    }
+
+    #[test]
+    fn the_direction_can_be_given() {
+        let (services, targets) = services();
+        let inward = reach(&rule(&["connect"], Some(Direction::In)), 1, &services, &targets);
+        assert_eq!(inward.parts[0].sites, [site(0, &[8080]), site(2, &[8080])]);
+        let outward = reach(&rule(&["connect"], Some(Direction::Out)), 0, &services, &targets);
+        assert_eq!(outward.parts[0].sites, [site(0, &[])]);
+        assert!(outward.inbound.is_empty());
+    }
+
+    #[test]
+    fn other_calls_are_the_services_own_even_beside_connect() {
+        let (services, targets) = services();
+        let write = reach(&rule(&["write", "writev"], None), 0, &services, &targets);
+        assert_eq!(write.parts.len(), 1);
+        assert_eq!(write.parts[0].sites, [site(0, &[])]);
+        let both = reach(&rule(&["write", "connect"], None), 0, &services, &targets);
+        assert_eq!(both.parts[0].syscalls, [Syscall::from_name("connect").unwrap()]);
+        assert_eq!(both.parts[0].sites.len(), 3);
+        assert_eq!(both.parts[1].sites, [site(0, &[])]);
+    }
+
+    #[test]
+    fn an_only_service_has_nobody_to_keep_away() {
+        let services = [declared("db", &[("main", 1)])];
+        let reach = reach(&rule(&["connect"], None), 0, &services, &[TargetId(0)]);
+        assert_eq!(reach.parts[0].sites, [site(0, &[])]);
+        assert!(reach.inbound.is_empty());
+    }
+
+    #[test]
+    fn an_address_is_not_found_inside_a_longer_one() {
+        assert!(mentions("http://localhost:8080/x", "localhost:8080"));
+        assert!(mentions("localhost:8080", "localhost:8080"));
+        assert!(!mentions("localhost:80801", "localhost:8080"));
+        assert!(!mentions("otherdb:5432", "db:5432"));
+        assert!(!mentions("my-db:5432", "db:5432"));
+        assert!(mentions("otherdb:5432,db:5432", "db:5432"));
+    }
+}

@@ -1,0 +1,76 @@
+//! Turns a spec and the flags into runs, and executes each in a sandbox of its own: services
+//! start in the order of their dependencies, the test function is called, everything is torn
+//! down. What survives a `kill -9` of all this is removed by the janitor, or by the next start.
+
+mod cgroup;
+mod chance;
+mod direction;
+mod environment;
+mod faults;
+mod interrupt;
+mod janitor;
+mod mark;
+mod netns;
+mod output;
+mod plan;
+mod port;
+mod quiet;
+mod running_test;
+mod sandbox;
+mod service;
+mod session;
+mod shutdown;
+mod startup;
+mod suite;
+mod test_run;
+
+use std::io::Write;
+
+pub(crate) use plan::Selection;
+pub(crate) use suite::{Ending, Order};
+
+/// Does what `faultbox test` was asked to do, from nothing to nothing: whatever it creates on
+/// this machine is gone when it returns, and soon after the process is killed. Must be called
+/// while the process has one thread only.
+pub(crate) fn run(order: &Order, out: impl Write) -> Ending {
+    let prepared = session::SessionPaths::choose().and_then(|paths| {
+        // Dropped in the opposite order: the janitor must outlive the session.
+        let janitor = janitor::Janitor::start(&paths)?;
+        interrupt::install()?;
+        Ok((janitor, session::Session::open(paths)?))
+    });
+    match prepared {
+        Ok((janitor, session)) => {
+            let ending = suite::run(order, &session, out);
+            drop(session);
+            drop(janitor);
+            ending
+        }
+        Err(error) => {
+            eprintln!("error: cannot prepare a session: {error}");
+            Ending::Broken
+        }
+    }
+}
+
+/// A service for tests that start nothing.
+#[cfg(test)]
+fn declared(name: &str, interfaces: &[(&str, u16)]) -> crate::spec::Service {
+    use crate::spec::{Interface, Location, Protocol, Service, Source};
+    let interfaces = interfaces.iter().map(|(name, port)| Interface {
+        name: (*name).to_owned(),
+        protocol: Protocol::Tcp,
+        port: *port,
+    });
+    Service {
+        name: name.to_owned(),
+        source: Source::Binary("bin/none".to_owned()),
+        interfaces: interfaces.collect(),
+        args: Vec::new(),
+        env: Vec::new(),
+        depends_on: Vec::new(),
+        healthcheck: None,
+        ops: Vec::new(),
+        location: Location { file: "a.star".to_owned(), line: 1, column: 1 },
+    }
+}

@@ -1,0 +1,113 @@
+//! A network namespace for one run: its services' ports clash with nothing on this machine.
+
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr},
+    os::fd::{AsRawFd, OwnedFd},
+};
+
+use nix::{
+    sched::{CloneFlags, unshare},
+    sys::socket::{AddressFamily, SockFlag, SockType, socket},
+};
+
+use crate::engine::Driver;
+
+/// Where steps and healthchecks dial from, so that the kernel side can tell them from services.
+/// Any address in 127/8 is local without further ado (`ip(7)`).
+const DRIVER_V4: Ipv4Addr = Ipv4Addr::new(127, 66, 98, 1);
+/// The same for IPv6, whose loopback is one address only; from the range for private use.
+const DRIVER_V6: Ipv6Addr = Ipv6Addr::new(0xfd66, 0x6175, 0x6c74, 0, 0, 0, 0, 1);
+
+/// Moves the calling thread, with all threads and processes it will start, into a new network
+/// namespace (`network_namespaces(7)`) whose only device, the loopback, is up. Gone with the last
+/// of them. Needs `CAP_SYS_ADMIN`.
+///
+/// Returns the driver's addresses there.
+pub(crate) fn enter() -> io::Result<Driver> {
+    unshare(CloneFlags::CLONE_NEWNET)?;
+    raise_loopback()?;
+    let v6 = match add_loopback_address(DRIVER_V6) {
+        Ok(()) => DRIVER_V6.octets(),
+        // A kernel without IPv6 needs no address there.
+        Err(_) => [0; 16],
+    };
+    Ok(Driver { v6, ..host() })
+}
+
+/// The driver's addresses in the host's namespace, where none can be added.
+pub(crate) fn host() -> Driver {
+    Driver { v4: DRIVER_V4.to_ipv6_mapped().octets(), v6: [0; 16] }
+}
+
+fn control_socket(family: AddressFamily) -> io::Result<OwnedFd> {
+    Ok(socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?)
+}
+
+/// `ip link set lo up` (`netdevice(7)`).
+fn raise_loopback() -> io::Result<()> {
+    let socket = control_socket(AddressFamily::Inet)?;
+    // SAFETY: a structure of integers and a union of plain data; all zero is a valid value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = *from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: SIOCSIFFLAGS reads one `ifreq`, which lives until the call returns.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &request) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// `struct in6_ifreq` of `include/uapi/linux/ipv6.h`.
+#[repr(C)]
+struct Ipv6Request {
+    address: [u8; 16],
+    prefix_length: u32,
+    interface: i32,
+}
+
+/// `ip address add …/128 dev lo` (`ipv6(7)`). The loopback is always the first device, and
+/// duplicate detection does not apply to it, so the address can be used at once.
+fn add_loopback_address(address: Ipv6Addr) -> io::Result<()> {
+    let socket = control_socket(AddressFamily::Inet6)?;
+    let request = Ipv6Request { address: address.octets(), prefix_length: 128, interface: 1 };
+    // SAFETY: SIOCSIFADDR on an IPv6 socket reads one `in6_ifreq`, which lives until the call
+    // returns.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFADDR as _, &request) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Write,
+        net::{TcpListener, TcpStream},
+        thread,
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_namespace_has_a_loopback_and_the_drivers_addresses_and_clashes_with_nothing() {
+        if !nix::unistd::geteuid().is_root() {
+            let _ =
+                writeln!(std::io::stderr(), "NOT TESTED: creating a network namespace needs root");
+            return;
+        }
+        let outside = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = outside.local_addr().unwrap().port();
+        thread::spawn(move || {
+            let driver = enter().unwrap();
+            let inside = TcpListener::bind(("127.0.0.1", port)).unwrap();
+            TcpStream::connect(("127.0.0.1", port)).unwrap();
+            assert!(inside.accept().is_ok());
+            for address in [driver.v4, driver.v6] {
+                let address = Ipv6Addr::from(address);
+                assert!(!address.is_unspecified());
+                TcpListener::bind((address.to_canonical(), 0)).unwrap();
+            }
+        })
+        .join()
+        .unwrap();
+    }
+}

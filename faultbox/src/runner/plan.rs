@@ -1,0 +1,56 @@
+//! Which tests of a file are to run, and with which seeds.
+
+/// Which tests, and how often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Selection {
+    /// `--test`: a name, with or without `test_`; `None`: all.
+    pub(crate) test: Option<String>,
+    /// `--runs`: how often each test runs.
+    pub(crate) runs: u32,
+    /// `--seed`: the first run's; each further run has the next.
+    pub(crate) seed: u64,
+}
+
+impl Selection {
+    /// The tests to run, of these.
+    pub(crate) fn choose(&self, tests: &[String]) -> Vec<String> {
+        let is_chosen = |test: &&String| match &self.test {
+            None => true,
+            Some(name) => *test == name || test.strip_prefix("test_") == Some(name),
+        };
+        tests.iter().filter(is_chosen).cloned().collect()
+    }
+
+    /// The seeds of a test's runs.
+    pub(crate) fn seeds(&self) -> impl Iterator<Item = u64> {
+        let base = self.seed;
+        (0..u64::from(self.runs)).map(move |run| base.wrapping_add(run))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn choose(name: Option<&str>) -> Vec<String> {
+        let tests = ["test_a", "test_ab", "test_test_a"].map(str::to_owned);
+        let test = name.map(str::to_owned);
+        Selection { test, runs: 1, seed: 0 }.choose(&tests)
+    }
+
+    #[test]
+    fn a_test_is_chosen_by_its_exact_name_with_or_without_prefix() {
+        assert_eq!(choose(None).len(), 3);
+        assert_eq!(choose(Some("a")), ["test_a"]);
+        assert_eq!(choose(Some("test_ab")), ["test_ab"]);
+        assert_eq!(choose(Some("test_a")), ["test_a", "test_test_a"]);
+        assert!(choose(Some("b")).is_empty());
+        assert!(choose(Some("")).is_empty());
+    }
+
+    #[test]
+    fn runs_count_seeds_upwards() {
+        let all = Selection { test: None, runs: 3, seed: u64::MAX - 1 };
+        assert_eq!(all.seeds().collect::<Vec<_>>(), [u64::MAX - 1, u64::MAX, 0]);
+    }
+}

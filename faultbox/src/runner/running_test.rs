@@ -1,0 +1,277 @@
+//! The running test as the spec sees it: steps, faults, and when to stop.
+
+use std::{
+    cell::{Cell, RefCell},
+    io::Write,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    faults::{Faults, Places},
+    interrupt,
+    sandbox::Sandbox,
+    service::{RunningService, describe},
+};
+use crate::{
+    engine::{Engine, Exit, TargetId},
+    protocol::{self, Dialer, Limit},
+    spec::{FaultRequest, FaultWindow, Host, HostError, ScopeId, Service, Step, StepReply},
+    trace::{EventKind, Log},
+};
+
+/// Why a test was told to end before it had finished.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Cancellation {
+    /// The user wants it.
+    Interrupted,
+    /// The engine no longer does what it promised.
+    EngineFailed(String),
+    /// Its time is over.
+    TimedOut,
+}
+
+/// A test under way.
+pub(crate) struct RunningTest<'a> {
+    engine: &'a Engine,
+    sandbox: &'a Sandbox,
+    log: &'a Arc<Log>,
+    timeout: Duration,
+    deadline: Cell<Instant>,
+    /// False while the file is evaluated once more, which says nothing new.
+    is_running: Cell<bool>,
+    declared: RefCell<Vec<Service>>,
+    targets: RefCell<Vec<TargetId>>,
+    services: RefCell<Vec<RunningService>>,
+    faults: RefCell<Faults<'a>>,
+    warnings: RefCell<Vec<String>>,
+}
+
+impl<'a> RunningTest<'a> {
+    /// A test without services, whose time begins now.
+    pub(crate) fn new(
+        engine: &'a Engine,
+        sandbox: &'a Sandbox,
+        log: &'a Arc<Log>,
+        timeout: Duration,
+        seed: u64,
+    ) -> Self {
+        Self {
+            engine,
+            sandbox,
+            log,
+            timeout,
+            deadline: Cell::new(after(timeout)),
+            is_running: Cell::new(false),
+            declared: RefCell::default(),
+            targets: RefCell::default(),
+            services: RefCell::default(),
+            faults: RefCell::new(Faults::new(engine, log, seed)),
+            warnings: RefCell::default(),
+        }
+    }
+
+    /// Gives the test its services, whether or not they could all be started.
+    pub(crate) fn adopt(&self, declared: &[Service], services: Vec<RunningService>) {
+        *self.targets.borrow_mut() = services.iter().map(|it| it.target.id()).collect();
+        *self.declared.borrow_mut() = declared.to_vec();
+        *self.services.borrow_mut() = services;
+    }
+
+    /// The test function is called now; its time begins.
+    pub(crate) fn begin(&self) {
+        self.deadline.set(after(self.timeout));
+        self.is_running.set(true);
+    }
+
+    /// Why the test is to end, if so.
+    pub(crate) fn cancellation(&self) -> Option<Cancellation> {
+        if interrupt::requested() {
+            return Some(Cancellation::Interrupted);
+        }
+        if let Some(why) = self.engine.failure() {
+            return Some(Cancellation::EngineFailed(why));
+        }
+        (Instant::now() >= self.deadline.get()).then_some(Cancellation::TimedOut)
+    }
+
+    /// Puts everything that has happened so far into the log, in order.
+    pub(crate) fn settle(&self) {
+        self.log.barrier(|| self.engine.drain());
+    }
+
+    /// Switches off whatever is still on.
+    pub(crate) fn lift_all(&self) {
+        let left = self.faults.borrow().all_on();
+        for window in left {
+            self.close(window);
+        }
+    }
+
+    /// Notes services that have ended by themselves.
+    pub(crate) fn note_ends(&self) {
+        for service in self.services.borrow_mut().iter_mut() {
+            if let Some(exit) = service.ended() {
+                self.note_end(&service.declared, exit);
+            }
+        }
+    }
+
+    /// Notes that a service has ended by itself: an event and a warning, not a failure.
+    pub(crate) fn note_end(&self, service: &Service, exit: Exit) {
+        let (name, how) = (&service.name, describe(exit));
+        let text = format!("SERVICE_CRASHED: service {name:?} ended during the test ({how})");
+        self.warnings.borrow_mut().push(text);
+        self.log.push(name, EventKind::ServiceExited { how });
+    }
+
+    /// The services, to be stopped and reported.
+    pub(crate) fn services(&self) -> std::cell::RefMut<'_, Vec<RunningService>> {
+        self.services.borrow_mut()
+    }
+
+    /// What the windows have done, and what else there is to say.
+    pub(crate) fn into_findings(self) -> (Vec<crate::report::WindowReport>, Vec<String>) {
+        (self.faults.into_inner().into_reports(), self.warnings.into_inner())
+    }
+
+    fn close(&self, window: usize) {
+        let closed = self.faults.borrow_mut().close(window);
+        if let Some((service, keywords)) = closed {
+            self.log.push(&service, EventKind::FaultRemoved { keywords });
+        }
+    }
+}
+
+impl Host for RunningTest<'_> {
+    fn step(&self, service: &str, interface: &str, step: &Step) -> Result<StepReply, HostError> {
+        let port = {
+            let declared = self.declared.borrow();
+            let found = declared.iter().find(|it| it.name == service);
+            let found = found.and_then(|it| it.interfaces.iter().find(|it| it.name == interface));
+            found.map(|it| it.port)
+        };
+        let Some(port) = port else {
+            return Err(HostError(format!("{service}.{interface} is not running")));
+        };
+        self.note_ends();
+        let sent = format!("{interface}.{}", describe_step(step));
+        self.log.push(service, EventKind::StepSend { step: sent });
+        let dialer = Dialer { driver: self.sandbox.driver };
+        let cancelled = || self.is_cancelled();
+        let limit = Limit::new(self.deadline.get(), &cancelled);
+        let reply = protocol::run(step, &dialer, "localhost", port, &limit);
+        let received = format!("{interface}.{}", describe_reply(step, reply.as_ref()));
+        self.log.push(service, EventKind::StepReceive { step: received });
+        self.note_ends();
+        self.settle();
+        reply
+    }
+
+    fn fault(&self, request: &FaultRequest) -> Result<ScopeId, HostError> {
+        let (declared, targets) = (self.declared.borrow(), self.targets.borrow());
+        let places = Places { services: &declared, targets: &targets };
+        let window = self.faults.borrow_mut().open(request, places).map_err(|error| {
+            let builtin = match request.window {
+                FaultWindow::Scoped => "fault()",
+                FaultWindow::Imperative => "fault_start()",
+            };
+            HostError(format!("{builtin}: {error}"))
+        })?;
+        let mut keywords: Vec<_> = request.rules.iter().map(|it| it.keyword.clone()).collect();
+        keywords.sort();
+        self.log.push(&request.service, EventKind::FaultApplied { keywords });
+        self.settle();
+        Ok(ScopeId(window as u32))
+    }
+
+    fn lift(&self, scope: ScopeId) {
+        self.close(scope.0 as usize);
+        self.settle();
+    }
+
+    fn lift_imperative(&self, service: &str) {
+        let windows = self.faults.borrow().imperative(service);
+        for window in windows {
+            self.close(window);
+        }
+        self.settle();
+    }
+
+    fn print(&self, line: &str) {
+        if self.is_running.get() {
+            print_line(line);
+        }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancellation().is_some()
+    }
+}
+
+/// A spec that is evaluated to learn what it declares.
+pub(crate) struct Loading {
+    deadline: Instant,
+}
+
+impl Loading {
+    /// May take this long.
+    pub(crate) fn within(timeout: Duration) -> Self {
+        Self { deadline: after(timeout) }
+    }
+}
+
+/// The spec layer refuses steps and faults outside a test, so these are never called.
+impl Host for Loading {
+    fn step(&self, _: &str, _: &str, _: &Step) -> Result<StepReply, HostError> {
+        Err(HostError("only valid while a test is running".to_owned()))
+    }
+
+    fn fault(&self, _: &FaultRequest) -> Result<ScopeId, HostError> {
+        Err(HostError("only valid while a test is running".to_owned()))
+    }
+
+    fn lift(&self, _: ScopeId) {}
+
+    fn lift_imperative(&self, _: &str) {}
+
+    fn print(&self, line: &str) {
+        print_line(line);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        interrupt::requested() || Instant::now() >= self.deadline
+    }
+}
+
+/// A line of `print()`. A closed standard error is the user's choice.
+fn print_line(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// In this time; a duration beyond what the clock can say means a year.
+fn after(timeout: Duration) -> Instant {
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+    Instant::now() + timeout.min(YEAR)
+}
+
+fn describe_step(step: &Step) -> String {
+    match step {
+        Step::TcpSend { .. } => "send".to_owned(),
+        Step::Http { method, path, .. } => {
+            format!("{} {path}", method.as_str().to_ascii_lowercase())
+        }
+    }
+}
+
+fn describe_reply(step: &Step, reply: Result<&StepReply, &HostError>) -> String {
+    let name = match step {
+        Step::TcpSend { .. } => "send".to_owned(),
+        Step::Http { method, .. } => method.as_str().to_ascii_lowercase(),
+    };
+    match reply {
+        Ok(StepReply::Response(response)) => format!("{name} {}", response.status),
+        Ok(StepReply::Line(_)) => name,
+        Err(_) => format!("{name} failed"),
+    }
+}

@@ -1,0 +1,240 @@
+//! A session: every file is loaded, every chosen test runs, one result comes out.
+
+use std::{
+    io::{self, ErrorKind, Write},
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use super::{
+    interrupt,
+    plan::Selection,
+    running_test::Loading,
+    session::Session,
+    test_run::{STACK, Setting, TestRun},
+};
+use crate::{
+    engine::{Engine, Options},
+    report::{Outcome, Style, Terminal, TestReport},
+    spec::{SpecError, SpecFile, evaluate},
+};
+
+/// What `faultbox test` was asked to do.
+#[derive(Clone, Debug)]
+pub(crate) struct Order {
+    /// The specs, in the order to run them.
+    pub(crate) files: Vec<PathBuf>,
+    /// Which tests of them.
+    pub(crate) selection: Selection,
+    /// Which engine; the calls that the specs mention are added.
+    pub(crate) engine: Options,
+    /// How long a test function may take.
+    pub(crate) timeout: Duration,
+    /// How results look.
+    pub(crate) style: Style,
+    /// No log lines on standard error.
+    pub(crate) quiet: bool,
+}
+
+/// How a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Every test ran and passed.
+    Passed,
+    /// Something could not even be tried; said on standard error.
+    Broken,
+    /// A test failed.
+    Failed,
+    /// The user stopped it.
+    Interrupted,
+}
+
+impl Ending {
+    /// The exit code (language.md 4.1).
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Passed => 0,
+            Self::Broken => 1,
+            Self::Failed => 2,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+/// A file and the tests chosen of it.
+struct Suite {
+    file: SpecFile,
+    tests: Vec<String>,
+}
+
+/// What has happened so far.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    passed: usize,
+    failed: usize,
+    not_run: usize,
+}
+
+/// Runs everything, printing blocks to `out` as tests finish.
+pub(crate) fn run(order: &Order, session: &Session, out: impl Write) -> Ending {
+    let loaded = load_all(order);
+    let any_unusable = loaded.any_unusable;
+    if interrupt::requested() {
+        return Ending::Interrupted;
+    }
+    if loaded.suites.iter().all(|suite| suite.tests.is_empty()) {
+        if let Some(name) = &order.selection.test
+            && !loaded.suites.is_empty()
+        {
+            eprintln!("error: no test matches {name:?}; available: {}", loaded.known.join(", "));
+        }
+        return Ending::Broken;
+    }
+    let engine = match start_engine(order, &loaded.suites) {
+        Ok(engine) => engine,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return Ending::Broken;
+        }
+    };
+    let setting = Setting {
+        engine: &engine,
+        session,
+        trace: order.engine.trace,
+        timeout: order.timeout,
+        debug: order.style.debug,
+        quiet: order.quiet,
+    };
+    let mut terminal = Terminal::new(out, order.style);
+    let mut tally = Tally::default();
+    let printed = run_all(order, setting, &loaded.suites, &mut terminal, &mut tally)
+        .and_then(|()| terminal.summary(tally.passed, tally.failed, tally.not_run));
+    if let Err(error) = printed {
+        // Whoever closes our output, `head` for one, does not want to hear of it.
+        if error.kind() != ErrorKind::BrokenPipe {
+            eprintln!("error: cannot write the results: {error}");
+        }
+        return Ending::Broken;
+    }
+    match tally {
+        _ if interrupt::requested() => Ending::Interrupted,
+        _ if any_unusable => Ending::Broken,
+        Tally { failed: 1.., .. } => Ending::Failed,
+        Tally { .. } => Ending::Passed,
+    }
+}
+
+struct LoadedFiles {
+    suites: Vec<Suite>,
+    any_unusable: bool,
+    /// All tests that could have been chosen.
+    known: Vec<String>,
+}
+
+/// Loads every file, saying on standard error which cannot be used and why.
+fn load_all(order: &Order) -> LoadedFiles {
+    let mut all = LoadedFiles { suites: Vec::new(), any_unusable: false, known: Vec::new() };
+    for path in &order.files {
+        match load(path, order.timeout) {
+            Ok((file, tests)) => {
+                all.suites.push(Suite { file, tests: order.selection.choose(&tests) });
+                all.known.extend(tests);
+            }
+            Err(error) => {
+                all.any_unusable = true;
+                if !interrupt::requested() {
+                    eprintln!("error: {error}");
+                }
+            }
+        }
+    }
+    all
+}
+
+/// Reads and evaluates a file for what it declares, where there is stack enough.
+fn load(path: &Path, timeout: Duration) -> Result<(SpecFile, Vec<String>), SpecError> {
+    let work = || {
+        let file = SpecFile::read(path)?;
+        let host = Loading::within(timeout);
+        let tests = evaluate(&file, &host, |loaded| loaded.declarations().tests.clone())?;
+        Ok((file, tests))
+    };
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().name("load".to_owned()).stack_size(STACK);
+        let result = thread.spawn_scoped(scope, work).map(thread::ScopedJoinHandle::join);
+        let broken = |text: String| SpecError { text, location: None, line: None };
+        match result {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(broken(format!("{}: a bug in faultbox", path.display()))),
+            Err(error) => Err(broken(format!("cannot start a thread: {error}"))),
+        }
+    })
+}
+
+/// Starts the engine once for all files, and says what it can do.
+fn start_engine(order: &Order, suites: &[Suite]) -> Result<Engine, crate::engine::EngineError> {
+    let mut options = order.engine.clone();
+    for suite in suites {
+        for syscall in suite.file.mentioned_syscalls() {
+            if !options.extra.contains(&syscall) {
+                options.extra.push(syscall);
+            }
+        }
+    }
+    let engine = Engine::start(&options)?;
+    if !order.quiet {
+        eprintln!("engine: {}", engine.summary());
+    }
+    Ok(engine)
+}
+
+fn run_all(
+    order: &Order,
+    setting: Setting<'_>,
+    suites: &[Suite],
+    terminal: &mut Terminal<impl Write>,
+    tally: &mut Tally,
+) -> io::Result<()> {
+    let mut number = 0;
+    for suite in suites {
+        for test in &suite.tests {
+            let mut reports: Vec<TestReport> = Vec::new();
+            for seed in order.selection.seeds() {
+                if interrupt::requested() {
+                    tally.not_run += 1;
+                    continue;
+                }
+                number += 1;
+                let run = TestRun { setting, file: &suite.file, test, seed, number };
+                let report = run.run();
+                match report.outcome {
+                    Outcome::Passed => tally.passed += 1,
+                    Outcome::Failed { .. } => tally.failed += 1,
+                    Outcome::Interrupted => tally.not_run += 1,
+                }
+                keep(&mut reports, report);
+            }
+            match reports.as_slice() {
+                [only] if order.selection.runs == 1 => terminal.test(only)?,
+                reports => terminal.runs(reports)?,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Keeps a report for the block of its test. Of many runs only the first failure is shown in
+/// detail, so the others' logs need not be kept.
+fn keep(reports: &mut Vec<TestReport>, mut report: TestReport) {
+    let is_first = reports.is_empty();
+    let is_failure = |it: &TestReport| matches!(it.outcome, Outcome::Failed { .. });
+    let is_first_failure = is_failure(&report) && !reports.iter().any(is_failure);
+    if !is_first && !is_first_failure {
+        report.events = Vec::new();
+        for service in &mut report.services {
+            service.output = Vec::new();
+        }
+    }
+    reports.push(report);
+}

@@ -1,0 +1,119 @@
+//! What builtins and values know beyond their arguments: the running test and the declarations
+//! so far. Travels in the evaluator's `extra`.
+
+use std::{
+    cell::{Cell, RefCell},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use starlark::{any::ProvidesStaticType, eval::Evaluator};
+
+use super::{Host, Location, Service, failure::Raised, file};
+
+/// One evaluation of a file.
+#[derive(ProvidesStaticType)]
+pub(super) struct Context<'e> {
+    host: &'e dyn Host,
+    services: RefCell<Vec<Service>>,
+    running: Cell<bool>,
+    misses: Arc<Misses>,
+}
+
+impl<'e> Context<'e> {
+    pub(super) fn new(host: &'e dyn Host) -> Self {
+        Self {
+            host,
+            services: RefCell::default(),
+            running: Cell::new(false),
+            misses: Arc::default(),
+        }
+    }
+
+    /// That of the evaluation which called the builtin.
+    pub(super) fn of<'a>(eval: &Evaluator<'_, 'a, 'e>) -> Result<&'a Self, Raised> {
+        let extra = eval.extra.and_then(|extra| extra.downcast_ref::<Self>());
+        extra.ok_or_else(|| Raised::error("evaluated without a context (a bug in faultbox)"))
+    }
+
+    /// The running test; an error naming the builtin when none is.
+    pub(super) fn test(&self, who: &str) -> Result<&'e dyn Host, Raised> {
+        if !self.running.get() {
+            return Err(Raised::error(format!("{who}: only valid while a test is running")));
+        }
+        if self.host.is_cancelled() {
+            return Err(Raised::cancelled());
+        }
+        Ok(self.host)
+    }
+
+    /// Takes a line of output.
+    pub(super) fn print(&self, line: &str) {
+        self.host.print(line);
+    }
+
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.host.is_cancelled()
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.running.get()
+    }
+
+    /// Whether a test is running from now on.
+    pub(super) fn set_running(&self, running: bool) {
+        self.running.set(running);
+    }
+
+    /// Adds a service; an error when its name is taken.
+    pub(super) fn declare(&self, service: &Service) -> Result<(), Raised> {
+        let mut services = self.services.borrow_mut();
+        if let Some(first) = services.iter().find(|it| it.name == service.name) {
+            let line = |at: &Location| format!("{}:{}", at.file, at.line);
+            return Err(Raised::error(format!(
+                "service {:?} declared twice ({}, {})",
+                service.name,
+                line(&first.location),
+                line(&service.location)
+            )));
+        }
+        services.push(service.clone());
+        Ok(())
+    }
+
+    /// What has been declared so far.
+    pub(super) fn services(&self) -> Vec<Service> {
+        self.services.borrow().clone()
+    }
+
+    pub(super) fn misses(&self) -> &Arc<Misses> {
+        &self.misses
+    }
+}
+
+/// Where in the spec the builtin was called.
+pub(super) fn caller(eval: &Evaluator<'_, '_, '_>) -> Option<Location> {
+    eval.call_stack_top_location().as_ref().map(file::location)
+}
+
+/// An attribute that a value did not have, and what to say about it. The evaluator's own error
+/// knows only the type; the value knows what it offers.
+#[derive(Debug)]
+pub(super) struct Missed {
+    pub(super) attribute: String,
+    pub(super) text: String,
+}
+
+/// The last miss of any value.
+#[derive(Debug, Default)]
+pub(super) struct Misses(Mutex<Option<Missed>>);
+
+impl Misses {
+    pub(super) fn note(&self, attribute: &str, text: String) {
+        let missed = Missed { attribute: attribute.to_owned(), text };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(missed);
+    }
+
+    pub(super) fn take(&self) -> Option<Missed> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}

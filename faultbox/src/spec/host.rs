@@ -1,0 +1,142 @@
+//! What a test function may do to the running test. The runner implements it; the Starlark
+//! layer calls it from the run's own thread.
+
+use std::time::Duration;
+
+use super::FaultRule;
+
+/// A group of rules that was switched on together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ScopeId(pub u32);
+
+/// How a fault was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultWindow {
+    /// `fault(…, run=)`: ends with the callback.
+    Scoped,
+    /// `fault_start`: ends with `fault_stop` or the test.
+    Imperative,
+}
+
+/// One `fault()` or `fault_start()` call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FaultRequest {
+    /// Name of the service.
+    pub service: String,
+    /// At least one, sorted by keyword.
+    pub rules: Vec<FaultRule>,
+    /// Whether the driver's own connections are hit, too (language.md, D2).
+    pub include_driver: bool,
+    /// How it ends.
+    pub window: FaultWindow,
+}
+
+/// Methods of an `http` interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the methods of RFC 9110 by their names")]
+pub enum HttpMethod {
+    Get,
+    Post,
+    Put,
+    Delete,
+    Patch,
+}
+
+impl HttpMethod {
+    /// The method of a step's name.
+    pub fn from_step(step: &str) -> Option<Self> {
+        Some(match step {
+            "get" => Self::Get,
+            "post" => Self::Post,
+            "put" => Self::Put,
+            "delete" => Self::Delete,
+            "patch" => Self::Patch,
+            _ => return None,
+        })
+    }
+
+    /// As in a request line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Delete => "DELETE",
+            Self::Patch => "PATCH",
+        }
+    }
+}
+
+/// What a step sends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// `send(data=)` on a `tcp` interface.
+    TcpSend {
+        /// One line; the newline is added when it is missing.
+        data: String,
+    },
+    /// `get(path=, body=, headers=)` and so on, on an `http` interface.
+    Http {
+        /// The method.
+        method: HttpMethod,
+        /// Path and query.
+        path: String,
+        /// Empty: none.
+        body: String,
+        /// In the order written.
+        headers: Vec<(String, String)>,
+    },
+}
+
+/// What came back from an HTTP step. Never an error: a refused connection is `ok: false`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// 0 when there was no answer.
+    pub status: u16,
+    /// Trimmed at both ends.
+    pub body: String,
+    /// Whether there was an answer at all.
+    pub ok: bool,
+    /// Why not; empty when there was one.
+    pub error: String,
+    /// From the dial to the last byte.
+    pub duration: Duration,
+    /// Names in lower case, in the order received.
+    pub headers: Vec<(String, String)>,
+}
+
+/// What came back from a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StepReply {
+    /// The first line, trimmed; empty when the peer closed without one.
+    Line(String),
+    /// An HTTP response.
+    Response(Response),
+}
+
+/// A step or a fault that could not be done: the test fails for this reason.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct HostError(pub String);
+
+/// The running test.
+pub trait Host {
+    /// Runs a step against an interface of a service. All records of the kernel up to the end
+    /// of the step are in the log when it returns.
+    fn step(&self, service: &str, interface: &str, step: &Step) -> Result<StepReply, HostError>;
+
+    /// Switches rules on; every later call sees all of them.
+    fn fault(&self, request: &FaultRequest) -> Result<ScopeId, HostError>;
+
+    /// Switches the rules of a scope off.
+    fn lift(&self, scope: ScopeId);
+
+    /// Switches off everything that `fault_start` has on for this service.
+    fn lift_imperative(&self, service: &str);
+
+    /// Takes a line of `print()`.
+    fn print(&self, line: &str);
+
+    /// Whether the test is to end now: its deadline has passed or the user wants to stop.
+    fn is_cancelled(&self) -> bool;
+}

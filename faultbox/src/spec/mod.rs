@@ -1,0 +1,36 @@
+//! From a Starlark file to services, tests and calls on the running test. Starts nothing.
+//!
+//! [`SpecFile::read`] reads and parses; [`evaluate`] declares and hands out a [`Loaded`] whose
+//! tests can be called; what they do to the running test goes through [`Host`].
+
+mod arguments;
+mod builtins;
+mod context;
+mod declarations;
+mod duration;
+mod error;
+mod failure;
+mod file;
+mod host;
+mod loaded;
+mod mentions;
+mod model;
+mod nesting;
+mod scan;
+mod suggest;
+#[cfg(test)]
+mod tests;
+mod values;
+
+pub use declarations::Declarations;
+pub use error::SpecError;
+pub use failure::{FailureKind, TestFailure};
+pub use file::SpecFile;
+pub use host::{
+    FaultRequest, FaultWindow, Host, HostError, HttpMethod, Response, ScopeId, Step, StepReply,
+};
+pub use loaded::{Loaded, evaluate};
+pub use model::{
+    Direction, FaultAction, FaultRule, Healthcheck, Interface, Location, Op, Protocol, Service,
+    Source,
+};

@@ -1,0 +1,158 @@
+//! What a spec declares, as plain data.
+
+use std::{fmt, time::Duration};
+
+use crate::engine::{Errno, Probability, Syscall};
+
+/// A place in a spec: printed as `file:line:column`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Location {
+    /// The file as the user named it.
+    pub file: String,
+    /// From 1.
+    pub line: usize,
+    /// From 1.
+    pub column: usize,
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.file, self.line, self.column)
+    }
+}
+
+/// What an interface speaks, and so which steps it offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// `send(data=)`: one line out, one line in.
+    Tcp,
+    /// `get`, `post`, `put`, `delete`, `patch`.
+    Http,
+}
+
+impl Protocol {
+    /// All protocols, by the name they have in specs.
+    pub const ALL: &[(&str, Self)] = &[("tcp", Self::Tcp), ("http", Self::Http)];
+
+    /// The name in specs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Http => "http",
+        }
+    }
+
+    /// The steps that an interface of this protocol offers.
+    pub fn steps(self) -> &'static [&'static str] {
+        match self {
+            Self::Tcp => &["send"],
+            Self::Http => &["get", "post", "put", "delete", "patch"],
+        }
+    }
+}
+
+/// A way into a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Unique within the service.
+    pub name: String,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// Where it listens.
+    pub port: u16,
+}
+
+/// When a service counts as ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Healthcheck {
+    /// When a connection to `host:port` is accepted.
+    Tcp {
+        /// `host:port`, as written.
+        address: String,
+        /// How long to try.
+        timeout: Duration,
+    },
+    /// When a GET is answered with a status from 200 to 399.
+    Http {
+        /// As written; `http://` is added when the scheme is missing.
+        url: String,
+        /// How long to try.
+        timeout: Duration,
+    },
+}
+
+/// What a service is started from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A program, relative to the directory faultbox runs in.
+    Binary(String),
+}
+
+/// A named group of calls: `op(syscalls=[…])`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Op {
+    /// Families expanded, in the order written, each call once.
+    pub syscalls: Vec<Syscall>,
+}
+
+/// A declared service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Unique in the spec.
+    pub name: String,
+    /// What is started.
+    pub source: Source,
+    /// At least one, names unique.
+    pub interfaces: Vec<Interface>,
+    /// Arguments after the program.
+    pub args: Vec<String>,
+    /// Variables added to the environment, in the order written.
+    pub env: Vec<(String, String)>,
+    /// Names of declared services, known to be acyclic.
+    pub depends_on: Vec<String>,
+    /// `None`: ready as soon as it is started.
+    pub healthcheck: Option<Healthcheck>,
+    /// Named operations, in the order written.
+    pub ops: Vec<(String, Op)>,
+    /// Where it is declared.
+    pub location: Location,
+}
+
+/// Whose connects a `connect` rule means (language.md, D1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Those that the target makes.
+    Out,
+    /// Those that other services make to the target's interfaces.
+    In,
+    /// Both.
+    Both,
+}
+
+/// `deny(…)` or `allow()`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultAction {
+    /// Fail with this error.
+    Deny(Errno),
+    /// Let run, and say so.
+    Allow,
+}
+
+/// One `keyword=action` of a `fault()` call, resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FaultRule {
+    /// As written: the name of an op, a family or a call.
+    pub keyword: String,
+    /// Whether the keyword is an op of the target.
+    pub is_op: bool,
+    /// What the keyword covers, in the order that `filter:[…]` prints.
+    pub syscalls: Vec<Syscall>,
+    /// What happens.
+    pub action: FaultAction,
+    /// How likely.
+    pub probability: Probability,
+    /// Shown beside every hit.
+    pub label: Option<String>,
+    /// `None`: by the rule of D1.
+    pub direction: Option<Direction>,
+}

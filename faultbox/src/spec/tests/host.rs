@@ -1,0 +1,104 @@
+//! A host that records.
+
+use std::{
+    cell::{Cell, RefCell},
+    time::{Duration, Instant},
+};
+
+use crate::spec::{
+    FaultAction, FaultRequest, FaultWindow, Host, HostError, Response, ScopeId, Step, StepReply,
+};
+
+/// Answers every step with what it is told to, and keeps what it was asked for.
+#[derive(Default)]
+pub(super) struct Recorder {
+    pub(super) calls: RefCell<Vec<String>>,
+    pub(super) requests: RefCell<Vec<FaultRequest>>,
+    pub(super) scopes: Cell<u32>,
+    /// The body of every HTTP answer; none means a refused connection.
+    pub(super) body: Option<String>,
+    /// Steps and faults fail with this.
+    pub(super) error: Option<String>,
+    /// The test is to end during its first step.
+    pub(super) ends_at_step: bool,
+    pub(super) ended: Cell<bool>,
+    /// When the test is to end.
+    pub(super) deadline: Option<Instant>,
+}
+
+impl Recorder {
+    pub(super) fn calls(&self) -> Vec<String> {
+        self.calls.borrow().clone()
+    }
+
+    pub(super) fn requests(&self) -> Vec<FaultRequest> {
+        self.requests.borrow().clone()
+    }
+
+    pub(super) fn with_deadline(after: Duration) -> Self {
+        Self { deadline: Some(Instant::now() + after), ..Self::default() }
+    }
+
+    fn record(&self, call: String) -> Result<(), HostError> {
+        self.calls.borrow_mut().push(call);
+        self.error.clone().map_or(Ok(()), |error| Err(HostError(error)))
+    }
+}
+
+impl Host for Recorder {
+    fn step(&self, service: &str, interface: &str, step: &Step) -> Result<StepReply, HostError> {
+        self.ended.set(self.ends_at_step);
+        match step {
+            Step::TcpSend { data } => {
+                self.record(format!("{service}.{interface} send {data:?}"))?;
+                Ok(StepReply::Line("PONG".to_owned()))
+            }
+            Step::Http { method, path, body, headers } => {
+                let method = method.as_str();
+                self.record(format!("{service}.{interface} {method} {path} {body:?} {headers:?}"))?;
+                let ok = self.body.is_some();
+                Ok(StepReply::Response(Response {
+                    status: if ok { 200 } else { 0 },
+                    body: self.body.clone().unwrap_or_default(),
+                    ok,
+                    error: if ok { String::new() } else { "connection refused".to_owned() },
+                    duration: Duration::from_micros(8_900),
+                    headers: vec![("content-type".to_owned(), "text/plain".to_owned())],
+                }))
+            }
+        }
+    }
+
+    fn fault(&self, request: &FaultRequest) -> Result<ScopeId, HostError> {
+        self.requests.borrow_mut().push(request.clone());
+        let rules: Vec<String> = request
+            .rules
+            .iter()
+            .map(|rule| match rule.action {
+                FaultAction::Deny(errno) => format!("{}=deny({errno})", rule.keyword),
+                FaultAction::Allow => format!("{}=allow", rule.keyword),
+            })
+            .collect();
+        let start = if request.window == FaultWindow::Imperative { "start" } else { "on" };
+        let scope = self.scopes.get();
+        self.scopes.set(scope + 1);
+        self.record(format!("{start} {scope} {} {}", request.service, rules.join(" ")))?;
+        Ok(ScopeId(scope))
+    }
+
+    fn lift(&self, scope: ScopeId) {
+        self.calls.borrow_mut().push(format!("off {}", scope.0));
+    }
+
+    fn lift_imperative(&self, service: &str) {
+        self.calls.borrow_mut().push(format!("stop {service}"));
+    }
+
+    fn print(&self, line: &str) {
+        self.calls.borrow_mut().push(format!("print {line}"));
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.ended.get() || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+}

@@ -1,0 +1,34 @@
+//! What specs handle: services, their interfaces and steps, responses, rules.
+//!
+//! None of these values is ever frozen, since no module is: they need no frozen form.
+
+#![allow(
+    clippy::elidable_lifetime_names,
+    reason = "the macro `starlark_value` wants the lifetime of `StarlarkValue` by name"
+)]
+
+mod declared;
+mod missing;
+mod response;
+mod rule;
+mod service;
+mod step;
+
+pub(super) use declared::{DeclaredHealthcheck, DeclaredInterface, DeclaredOp};
+pub(super) use missing::Missing;
+use response::ResponseValue;
+pub(super) use rule::RuleValue;
+pub(super) use service::ServiceValue;
+use step::StepValue;
+
+/// Lets a heap take a value that is never frozen.
+macro_rules! never_frozen {
+    ($name:ident $(<$lifetime:lifetime>)?) => {
+        impl<'v> starlark::values::AllocValue<'v> for $name $(<$lifetime>)? {
+            fn alloc_value(self, heap: starlark::values::Heap<'v>) -> starlark::values::Value<'v> {
+                heap.alloc_complex_no_freeze(self)
+            }
+        }
+    };
+}
+use never_frozen;

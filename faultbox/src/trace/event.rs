@@ -1,0 +1,82 @@
+//! One entry of the log.
+
+use std::net::SocketAddr;
+
+use crate::engine::{Decision, Syscall};
+
+/// One entry of a test's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// From 1, without gaps, in the order of time.
+    pub seq: u64,
+    /// `CLOCK_MONOTONIC`, in nanoseconds.
+    pub time: u64,
+    /// Name of the service concerned; empty for the driver's own.
+    pub service: String,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// A system call of the service.
+    Syscall {
+        /// Which.
+        syscall: Syscall,
+        /// Process and thread id.
+        pid: u32,
+        /// Thread id.
+        tid: u32,
+        /// What became of it.
+        decision: Decision,
+        /// Op under whose name the rule was declared.
+        op: Option<String>,
+        /// Label of the rule.
+        label: Option<String>,
+        /// Path of a file.
+        path: Option<String>,
+        /// Peer of a socket.
+        peer: Option<SocketAddr>,
+        /// The service and interface that the peer is, such as `db.main`.
+        peer_interface: Option<String>,
+        /// Service that the rule was declared on, when it is another: an inbound connect rule.
+        rule_target: Option<String>,
+        /// Window (by index, in the order of time) whose rule applied.
+        window: Option<usize>,
+        /// Bytes asked for.
+        size: u64,
+    },
+    /// A service was started with this process id.
+    ServiceStarted {
+        /// Its process id.
+        pid: u32,
+    },
+    /// Its healthcheck passed.
+    ServiceReady,
+    /// It ended by itself.
+    ServiceExited {
+        /// How, as in `exit code 1` or `signal SIGSEGV`.
+        how: String,
+    },
+    /// Rules were switched on; the keywords.
+    FaultApplied {
+        /// Sorted.
+        keywords: Vec<String>,
+    },
+    /// They were switched off.
+    FaultRemoved {
+        /// Sorted.
+        keywords: Vec<String>,
+    },
+    /// The driver sent a step to the service.
+    StepSend {
+        /// Such as `public.post /data/key`.
+        step: String,
+    },
+    /// The step's answer arrived.
+    StepReceive {
+        /// Such as `public.post 200`.
+        step: String,
+    },
+}

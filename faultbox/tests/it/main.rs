@@ -1,0 +1,20 @@
+//! Tests that drive the real `faultbox` binary against the demo services, as a user would.
+//!
+//! `FAULTBOX_TEST_ENGINE` is given to `--engine` (default: auto). `FAULTBOX_TEST_ROOT` and
+//! `FAULTBOX_TEST_BINARY` name the project's root, which must have the demo services in `bin/`,
+//! and the binary, where they are not where cargo has built them. `FAULTBOX_TEST_KILLS` says how
+//! often the runner is killed (default: 50). `FAULTBOX_TEST_SLOW=1` leaves out what measures time
+//! on a machine where time means nothing.
+
+mod bad_specs;
+mod command_line;
+mod interruption;
+mod kill;
+mod lifecycle;
+mod litter;
+mod neighbours;
+mod output;
+mod project;
+mod speed;
+mod tutorial;
+mod unprivileged;

@@ -1,0 +1,12 @@
+//! The real programs, started as processes and spoken to over real sockets.
+
+mod flood;
+mod inventory_svc;
+mod mock_api;
+mod mock_db;
+mod order_svc;
+mod peer;
+mod program;
+mod startup;
+mod system_calls;
+mod target;

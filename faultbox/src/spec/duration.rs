@@ -19,7 +19,7 @@ const LONGEST: f64 = 365.0 * 24.0 * 3.6e12;
 
 /// Reads a duration in the syntax of Go's `time.ParseDuration`, without a sign. `None` unless it
 /// is well formed, positive and at most a year.
-pub(super) fn parse_duration(text: &str) -> Option<Duration> {
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut nanoseconds = 0.0;
     while !rest.is_empty() {

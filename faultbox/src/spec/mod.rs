@@ -23,6 +23,7 @@ mod tests;
 mod values;
 
 pub use declarations::Declarations;
+pub(crate) use duration::parse_duration;
 pub use error::SpecError;
 pub use failure::{FailureKind, TestFailure};
 pub use file::SpecFile;

@@ -6,6 +6,7 @@
 //! property tests, so there is no second opinion about what a rule means.
 
 #![cfg_attr(not(test), no_std)]
+#![allow(clippy::inline_always, reason = "a call costs a program stack, and the verifier time")]
 // See `same.rs`; the eBPF toolchain allows it, and no other build sees it.
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 

@@ -155,7 +155,7 @@ mod tests {
     fn lines_are_seen_and_the_status_is_kept() {
         let mut lines = Vec::new();
         let ok = stream(Command::new("sh").args(["-c", "echo one; echo two; exit 1"]), |l| {
-            lines.push(l.to_owned())
+            lines.push(l.to_owned());
         });
         assert!(!ok.unwrap());
         assert_eq!(lines, ["one", "two"]);

@@ -1,1 +1,178 @@
+//! What a rule means, as plain cases and as properties.
 
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    ACTION_ALLOW, ACTION_DENY, AtomicCounters, CHANCE_ALWAYS, Driver, FLAG_INCLUDE_DRIVER,
+    FLAG_SOCKETS_ONLY, Peer,
+};
+
+const EIO: u16 = 5;
+
+fn rule() -> Rule {
+    Rule { action: ACTION_DENY, errno: EIO, chance: CHANCE_ALWAYS, id: 3, ..Rule::default() }
+}
+
+fn call(object: Object) -> Call {
+    Call { object, peer: Peer::default() }
+}
+
+fn ask(rule: &Rule, call: &Call) -> Verdict {
+    decide(rule, &rule.counters, &Site::default(), call)
+}
+
+fn matched(counters: &AtomicCounters) -> u64 {
+    counters.matched.load(std::sync::atomic::Ordering::Relaxed)
+}
+
+fn from_driver() -> Call {
+    let driver = Driver { v4: [7; 16], v6: [0; 16] };
+    Call { object: Object::Socket, peer: Peer::new([7; 16], 4000, &driver) }
+}
+
+fn to_port(port: u16) -> Call {
+    let mut loopback = [0; 16];
+    loopback[15] = 1;
+    Call { object: Object::Socket, peer: Peer::new(loopback, port, &Driver::default()) }
+}
+
+#[test]
+fn what_a_runtime_wakes_itself_with_and_the_systems_files_are_not_even_counted() {
+    let rule = rule();
+    for object in [Object::Ineligible, Object::SystemFile] {
+        assert_eq!(ask(&rule, &call(object)), Verdict::Pass);
+    }
+    assert_eq!(matched(&rule.counters), 0);
+}
+
+#[test]
+fn a_network_error_spares_everything_but_sockets() {
+    let rule = Rule { flags: FLAG_SOCKETS_ONLY, ..rule() };
+    for object in [Object::File, Object::Fifo, Object::Stdio, Object::Plain] {
+        assert_eq!(ask(&rule, &call(object)), Verdict::Pass);
+    }
+    for object in [Object::Socket, Object::UnixSocket] {
+        assert_eq!(ask(&rule, &call(object)), Verdict::Deny(EIO));
+    }
+}
+
+#[test]
+fn the_driver_is_spared_and_counted_unless_it_is_included() {
+    let spared = rule();
+    assert_eq!(ask(&spared, &from_driver()), Verdict::Exempt);
+    assert_eq!(matched(&spared.counters), 0);
+    assert_eq!(spared.counters.exempt.load(std::sync::atomic::Ordering::Relaxed), 1);
+    let included = Rule { flags: FLAG_INCLUDE_DRIVER, ..rule() };
+    assert_eq!(ask(&included, &from_driver()), Verdict::Deny(EIO));
+}
+
+#[test]
+fn a_site_with_ports_is_about_those_ports_only() {
+    let rule = rule();
+    let mut site = Site { port_count: 2, ..Site::default() };
+    (site.ports[0], site.ports[1]) = (5432, 6379);
+    let ask = |call: &Call| decide(&rule, &rule.counters, &site, call);
+    assert_eq!(ask(&to_port(5432)), Verdict::Deny(EIO));
+    assert_eq!(ask(&to_port(6379)), Verdict::Deny(EIO));
+    assert_eq!(ask(&to_port(80)), Verdict::Pass);
+    assert_eq!(ask(&to_port(0)), Verdict::Pass, "unused ports are nobody's");
+    assert_eq!(ask(&call(Object::File)), Verdict::Pass);
+}
+
+#[test]
+fn nth_after_and_max_hits_pick_their_matches() {
+    let hits = |rule: Rule| -> Vec<u64> {
+        let fires = |_: &u64| ask(&rule, &call(Object::File)) == Verdict::Deny(EIO);
+        (1..=10).filter(fires).collect()
+    };
+    assert_eq!(hits(Rule { nth: 3, ..rule() }), [3]);
+    assert_eq!(hits(Rule { after: 8, ..rule() }), [9, 10]);
+    assert_eq!(hits(Rule { max_hits: 2, ..rule() }), [1, 2]);
+    assert_eq!(hits(Rule { after: 2, max_hits: 1, ..rule() }), [3]);
+}
+
+#[test]
+fn an_allow_rule_says_so_and_breaks_nothing() {
+    let rule = Rule { action: ACTION_ALLOW, ..rule() };
+    assert_eq!(ask(&rule, &call(Object::File)), Verdict::Allow);
+    let mut outcome = Outcome::default();
+    assert!(!outcome.add(&rule, Verdict::Allow));
+    assert_eq!(outcome, Outcome { rule: 3, errno: 0 });
+}
+
+#[test]
+fn the_first_denial_in_order_of_declaration_is_the_one_that_counts() {
+    let (first, second) = (rule(), Rule { errno: 28, id: 4, ..rule() });
+    let mut outcome = Outcome::default();
+    assert!(outcome.add(&first, Verdict::Deny(5)));
+    assert!(!outcome.add(&second, Verdict::Deny(28)));
+    assert_eq!(outcome, Outcome { rule: 3, errno: 5 });
+}
+
+proptest! {
+    /// "30%" is 30 percent: over many matches, and for any stream.
+    #[test]
+    fn chance_is_what_it_says(stream: u64, percent in 0u64..=100) {
+        let rule = Rule { stream, chance: percent * CHANCE_ALWAYS / 100, ..rule() };
+        let matches = 20_000;
+        let hits = (0..matches).filter(|_| ask(&rule, &call(Object::File)) != Verdict::Spared);
+        let share = hits.count() as f64 / f64::from(matches);
+        // Five standard deviations at most.
+        prop_assert!((share - percent as f64 / 100.0).abs() < 0.018, "{share}");
+    }
+
+    /// The k-th match gets the same answer again, whatever calls it does not apply to come between.
+    #[test]
+    fn the_same_stream_decides_the_same(
+        stream: u64,
+        calls in prop::collection::vec(any::<bool>(), 1..200),
+    ) {
+        let half = || Rule { stream, chance: CHANCE_ALWAYS / 2, ..rule() };
+        let (alone, disturbed) = (half(), half());
+        for noise in calls {
+            if noise {
+                prop_assert_eq!(ask(&disturbed, &call(Object::Ineligible)), Verdict::Pass);
+            }
+            prop_assert_eq!(
+                ask(&alone, &call(Object::File)),
+                ask(&disturbed, &call(Object::File))
+            );
+        }
+    }
+
+    /// Every call is matched, exempt or passed; never two of these, never an errno of its own.
+    #[test]
+    fn verdicts_and_counts_agree(
+        flags in 0u8..4,
+        chance in 0..=CHANCE_ALWAYS,
+        nth in 0u64..5,
+        after in 0u64..5,
+        max_hits in 0u64..5,
+        objects in prop::collection::vec(0u8..9, 1..100),
+        driver: bool,
+    ) {
+        let rule = Rule { chance, nth, after, max_hits, flags, ..rule() };
+        let (mut fired, mut applied, mut exempt) = (0, 0, 0);
+        for object in objects {
+            let mut call = call(Object::from_raw(object));
+            call.peer.driver = u8::from(driver && call.object.is_socket());
+            match ask(&rule, &call) {
+                Verdict::Pass => {}
+                Verdict::Exempt => exempt += 1,
+                Verdict::Spared => applied += 1,
+                Verdict::Deny(errno) => {
+                    prop_assert_eq!(errno, EIO);
+                    (fired, applied) = (fired + 1, applied + 1);
+                }
+                Verdict::Allow => prop_assert!(false, "a denial never allows"),
+            }
+        }
+        prop_assert_eq!(matched(&rule.counters), applied);
+        prop_assert_eq!(
+            rule.counters.exempt.load(std::sync::atomic::Ordering::Relaxed), exempt
+        );
+        prop_assert!(max_hits == 0 || fired <= max_hits);
+        prop_assert!(nth == 0 || fired <= 1);
+    }
+}

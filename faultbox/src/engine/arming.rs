@@ -63,7 +63,7 @@ impl Places {
                     )))
                 };
                 if let Err(error) = published {
-                    self.disarm(tables, armed, publish);
+                    self.disarm(tables, &armed, publish);
                     return Err(error);
                 }
             }
@@ -76,7 +76,7 @@ impl Places {
     pub(super) fn disarm(
         &mut self,
         tables: &Tables,
-        armed: Armed,
+        armed: &Armed,
         mut publish: impl FnMut(RuleKey, &RuleSet) -> Result<(), EngineError>,
     ) -> Vec<(RuleId, RuleCounts)> {
         tables.arm(armed.scope, false);
@@ -87,7 +87,7 @@ impl Places {
             // The rules are off already; a set that stays costs a look-up and breaks nothing.
             let _ = publish(*key, &set);
         }
-        let counts = counts(tables, &armed);
+        let counts = counts(tables, armed);
         self.slots.extend(armed.slots.iter().map(|(_, slot)| slot));
         self.scopes.push_back(armed.scope);
         counts

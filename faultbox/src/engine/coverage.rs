@@ -33,8 +33,8 @@ impl Coverage {
             && let (Err(first), Err(second)) =
                 (&kernel.abilities().syscall_functions, &kernel.abilities().security_functions)
         {
-            let why = if first == second { first.clone() } else { format!("{first}; {second}") };
-            refusal = Some(format!("the kernel refuses programs on its functions: {why}"));
+            refusal =
+                Some(if first == second { first.clone() } else { format!("{first}; {second}") });
         }
         if options.choice == Choice::Ebpf
             && let Some(why) = refusal

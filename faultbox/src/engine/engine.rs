@@ -82,6 +82,8 @@ pub(super) struct Inner {
     pub(super) sinks: Arc<Sinks>,
     pub(super) cgroups: Arc<Cgroups>,
     reader: Option<EventReader>,
+    trace: TraceLevel,
+    extra: Vec<Syscall>,
     state: Mutex<State>,
 }
 
@@ -120,17 +122,15 @@ impl Engine {
         let tables =
             Arc::new(tables.map_err(|error| EngineError(format!("cannot map tables: {error}")))?);
         let cgroups = Arc::new(Cgroups::default());
-        let supervisor = match coverage.supervised() {
-            [] => None,
-            _ => {
-                let level = if observes { TraceLevel::Off } else { options.trace };
-                let doomed = Arc::clone(&cgroups);
-                let kill = Arc::new(move || doomed.kill_all());
-                let started = Supervisor::start(Arc::clone(&tables), level, kill);
-                Some(started.map_err(|error| {
-                    EngineError(format!("cannot start the supervisor: {error}"))
-                })?)
-            }
+        let supervisor = if coverage.supervised().is_empty() {
+            None
+        } else {
+            let level = if observes { TraceLevel::Off } else { options.trace };
+            let doomed = Arc::clone(&cgroups);
+            let kill = Arc::new(move || doomed.kill_all());
+            let started = Supervisor::start(Arc::clone(&tables), level, kill);
+            let refused = |error| EngineError(format!("cannot start the supervisor: {error}"));
+            Some(started.map_err(refused)?)
         };
         let sinks = Arc::new(Sinks::default());
         let reader = match &mut kernel {
@@ -150,7 +150,9 @@ impl Engine {
             places: Places::default(),
         };
         let state = Mutex::new(state);
-        let inner = Inner { tables, coverage, supervisor, sinks, cgroups, reader, state };
+        let (trace, extra) = (options.trace, options.extra.clone());
+        let inner =
+            Inner { tables, coverage, supervisor, sinks, cgroups, reader, trace, extra, state };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -267,7 +269,11 @@ impl Inner {
 
     /// Calls of a target so far, exact: those that are counted at this trace level.
     pub(super) fn calls(&self, target: u32) -> BTreeMap<Syscall, u64> {
-        let counted = Syscall::all().map(|it| (it, self.tables.calls(target, it.number())));
+        let watched = |it: &Syscall| {
+            self.trace == TraceLevel::All || it.is_observed() || self.extra.contains(it)
+        };
+        let counted = Syscall::all().filter(watched);
+        let counted = counted.map(|it| (it, self.tables.calls(target, it.number())));
         counted.filter(|(_, count)| *count > 0).collect()
     }
 }
@@ -296,7 +302,7 @@ impl Injection {
         let mut state = self.engine.inner.lock();
         let State { kernel, places, .. } = &mut *state;
         let inner = &self.engine.inner;
-        places.disarm(&inner.tables, armed, |key, set| inner.publish(kernel.as_mut(), key, set))
+        places.disarm(&inner.tables, &armed, |key, set| inner.publish(kernel.as_mut(), key, set))
     }
 }
 

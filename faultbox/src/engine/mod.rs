@@ -2,6 +2,7 @@
 
 mod arming;
 mod coverage;
+#[allow(clippy::module_inception, reason = "the file has the name of the type it holds")]
 mod engine;
 mod errno;
 mod kernel;
@@ -10,6 +11,7 @@ mod mapping;
 mod record;
 mod rule;
 mod supervisor;
+mod survey;
 mod syscall;
 mod tables;
 mod target;
@@ -24,5 +26,6 @@ pub use kernel::Rung;
 pub use launch::{Exit, Launch, Process, SpawnError};
 pub use record::{Decision, Object, Record, RecordSink};
 pub use rule::{Action, Probability, Rule, RuleCounts, RuleId, Site};
+pub use survey::{FamilySurvey, Survey, survey};
 pub use syscall::{FAMILIES, Syscall, expand_keyword};
 pub use target::{Target, TargetId};

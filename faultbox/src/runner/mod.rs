@@ -4,6 +4,7 @@
 
 mod cgroup;
 mod chance;
+mod descriptors;
 mod direction;
 mod environment;
 mod faults;
@@ -71,6 +72,10 @@ fn declared(name: &str, interfaces: &[(&str, u16)]) -> crate::spec::Service {
         depends_on: Vec::new(),
         healthcheck: None,
         ops: Vec::new(),
-        location: Location { file: "a.star".to_owned(), line: 1, column: 1 },
+        location: Location {
+            file: "a.star".to_owned(),
+            line: 1,
+            column: 1,
+        },
     }
 }

@@ -71,13 +71,20 @@ impl SessionPaths {
         let id = SessionId::random()?;
         let directory = base.join(&id.0);
         let cgroup = own_cgroup.map(|own| own.join(id.cgroup_name()));
-        Ok(Self { id, base, directory, cgroup })
+        Ok(Self {
+            id,
+            base,
+            directory,
+            cgroup,
+        })
     }
 
     /// Removes what this session has left. Nothing is left when its directory is gone, because
     /// that is created first and removed last.
     pub(crate) fn clean(&self) -> io::Result<()> {
-        clean(&self.directory, &self.id)
+        clean(&self.directory, &self.id)?;
+        remove_base(&self.base);
+        Ok(())
     }
 }
 
@@ -94,16 +101,7 @@ impl Session {
     /// Sweeps what dead sessions have left, then creates the directory and the cgroup of this
     /// one. Without the right to create a cgroup there is none.
     pub(crate) fn open(paths: SessionPaths) -> io::Result<Self> {
-        let base = open_base(&paths.base)?;
-        // Sweepers hold this lock alone and creators share it, so nobody takes a session whose
-        // lock is about to be taken for a dead one.
-        let base = match Flock::lock(base, FlockArg::LockExclusiveNonblock) {
-            Ok(base) => {
-                sweep(&paths.base);
-                base
-            }
-            Err((base, _)) => base_shared(base)?,
-        };
+        let base = lock_base(&paths.base)?;
         DirBuilder::new().mode(0o700).create(&paths.directory)?;
         let lock = OpenOptions::new()
             .create(true)
@@ -113,15 +111,21 @@ impl Session {
         let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|(_, it)| it)?;
         drop(base);
         let cgroup = paths.cgroup.clone().filter(|path| {
-            let record =
-                fs::write(paths.directory.join("cgroup"), path.as_os_str().as_encoded_bytes());
+            let record = fs::write(
+                paths.directory.join("cgroup"),
+                path.as_os_str().as_encoded_bytes(),
+            );
             record.is_ok() && fs::create_dir(path).is_ok()
         });
         if cgroup.is_none() {
             // What the file names does not exist, so descendants have to be found by their mark.
             let _ = fs::remove_file(paths.directory.join("cgroup"));
         }
-        Ok(Self { paths, cgroup, _lock: lock })
+        Ok(Self {
+            paths,
+            cgroup,
+            _lock: lock,
+        })
     }
 
     /// Its id.
@@ -138,13 +142,59 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         if let Err(error) = self.paths.clean() {
-            eprintln!("warning: session {} is not fully removed: {error}", self.paths.id);
+            eprintln!(
+                "warning: session {} is not fully removed: {error}",
+                self.paths.id
+            );
         }
     }
 }
 
-/// Opens the directory that holds the sessions of this user, and makes sure that nobody else can
-/// put anything there.
+/// Opens and locks the directory that holds the sessions of this user, after sweeping it if
+/// nobody else is about to create a session there.
+///
+/// Sweepers hold this lock alone and creators share it, so nobody takes a session whose own lock
+/// is about to be taken for a dead one.
+fn lock_base(base: &Path) -> io::Result<Flock<File>> {
+    for _ in 0..100 {
+        let file = match open_base(base) {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            result => result?,
+        };
+        let lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => {
+                sweep(base);
+                lock
+            }
+            Err((file, _)) => {
+                Flock::lock(file, FlockArg::LockShared).map_err(|(_, error)| error)?
+            }
+        };
+        // Whoever ended last may have removed the directory meanwhile.
+        let is_there =
+            |found: fs::Metadata| found.ino() == lock.metadata().map_or(0, |it| it.ino());
+        if fs::symlink_metadata(base).is_ok_and(is_there) {
+            return Ok(lock);
+        }
+    }
+    Err(io::Error::other(format!(
+        "{} keeps vanishing",
+        base.display()
+    )))
+}
+
+/// Removes the directory that holds the sessions, unless there are any or will be soon.
+fn remove_base(base: &Path) {
+    if let Ok(file) = File::open(base)
+        && let Ok(_lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+    {
+        // Fails while there are sessions, as it should.
+        let _ = fs::remove_dir(base);
+    }
+}
+
+/// Opens the directory that holds the sessions, and makes sure that nobody else can put anything
+/// there.
 fn open_base(base: &Path) -> io::Result<File> {
     match DirBuilder::new().mode(0o700).create(base) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
@@ -159,10 +209,6 @@ fn open_base(base: &Path) -> io::Result<File> {
         return Err(io::Error::new(ErrorKind::PermissionDenied, text));
     }
     File::open(base)
-}
-
-fn base_shared(base: File) -> io::Result<Flock<File>> {
-    Flock::lock(base, FlockArg::LockShared).map_err(|(_, error)| error.into())
 }
 
 /// Removes what sessions have left whose lock is free. What cannot be removed stays recorded and
@@ -192,7 +238,11 @@ fn clean(directory: &Path, id: &SessionId) -> io::Result<()> {
     // Whatever the file says: only a cgroup that carries the session's own id is its own.
     let own_name = id.cgroup_name();
     match recorded {
-        Ok(path) if path.file_name().is_some_and(|name| name == own_name.as_str()) => {
+        Ok(path)
+            if path
+                .file_name()
+                .is_some_and(|name| name == own_name.as_str()) =>
+        {
             if cgroup::is_cgroup(&path) {
                 cgroup::remove(&path, Instant::now() + PATIENCE)?;
             }
@@ -227,7 +277,7 @@ mod tests {
         drop(session);
         assert!(!directory.exists());
         assert!(cgroup.is_none_or(|it| !it.exists()));
-        fs::remove_dir(&base).unwrap();
+        assert!(!base.exists());
     }
 
     #[test]
@@ -256,7 +306,10 @@ mod tests {
         fs::create_dir(&base).unwrap();
         fs::set_permissions(&base, fs::Permissions::from_mode(0o777)).unwrap();
         let error = Session::open(SessionPaths::below(base.clone(), None).unwrap()).unwrap_err();
-        assert!(error.to_string().contains("remove it or set TMPDIR"), "{error}");
+        assert!(
+            error.to_string().contains("remove it or set TMPDIR"),
+            "{error}"
+        );
         fs::remove_dir(&base).unwrap();
         std::os::unix::fs::symlink("/tmp", &base).unwrap();
         assert!(Session::open(SessionPaths::below(base.clone(), None).unwrap()).is_err());

@@ -61,12 +61,16 @@ impl Startup<'_> {
     pub(crate) fn run(&self, services: &mut [RunningService]) -> Result<(), String> {
         let mut checks: Vec<Option<Check>> = services.iter().map(|_| None).collect();
         loop {
-            self.start_what_can(services, &mut checks)?;
+            // One at a time, so that starting many does not use up the time of the first
+            // healthcheck.
+            let has_started = self.start_next(services, &mut checks)?;
             if services.iter().all(|service| service.phase == Phase::Ready) {
                 return Ok(());
             }
             let due = checks.iter().flatten().map(|check| check.next).min();
-            wait(services, due.unwrap_or_else(Instant::now));
+            if !has_started && let Some(due) = due {
+                wait(services, due);
+            }
             self.note_ends(services)?;
             if (self.cancelled)() {
                 return Err("stopped while services were starting".to_owned());
@@ -83,46 +87,47 @@ impl Startup<'_> {
         }
     }
 
-    /// Starts every service whose dependencies are ready, in the order declared, until no
-    /// further one can.
-    fn start_what_can(
+    /// Starts the first service, in the order declared, whose dependencies are ready. Returns
+    /// whether there was one.
+    fn start_next(
         &self,
         services: &mut [RunningService],
         checks: &mut [Option<Check>],
-    ) -> Result<(), String> {
-        loop {
-            let is_ready = |name: &String| {
-                let mut all = services.iter();
-                all.any(|it| it.declared.name == *name && it.phase == Phase::Ready)
-            };
-            let can_start = |service: &RunningService| {
-                service.phase == Phase::Waiting && service.declared.depends_on.iter().all(is_ready)
-            };
-            let Some(index) = services.iter().position(can_start) else {
-                return Ok(());
-            };
-            refuse_taken_port(services, index)?;
-            let service = &mut services[index];
-            let pid = service.start(self.declared, self.sandbox, self.outputs)?;
-            self.log.push(&service.declared.name, EventKind::ServiceStarted { pid });
-            (self.started)(&service.declared, pid);
-            match &service.declared.healthcheck {
-                Some(healthcheck) => {
-                    let now = Instant::now();
-                    checks[index] = Some(Check {
-                        begin: now,
-                        deadline: now + healthcheck.timeout(),
-                        next: now,
-                    });
-                }
-                None => self.ready(service),
+    ) -> Result<bool, String> {
+        let is_ready = |name: &String| {
+            let mut all = services.iter();
+            all.any(|it| it.declared.name == *name && it.phase == Phase::Ready)
+        };
+        let can_start = |service: &RunningService| {
+            service.phase == Phase::Waiting && service.declared.depends_on.iter().all(is_ready)
+        };
+        let Some(index) = services.iter().position(can_start) else {
+            return Ok(false);
+        };
+        refuse_taken_port(services, index)?;
+        let service = &mut services[index];
+        let pid = service.start(self.declared, self.sandbox, self.outputs)?;
+        let name = &service.declared.name;
+        self.log.push(name, EventKind::ServiceStarted { pid });
+        (self.started)(&service.declared, pid);
+        match &service.declared.healthcheck {
+            Some(healthcheck) => {
+                let now = Instant::now();
+                checks[index] = Some(Check {
+                    begin: now,
+                    deadline: now + healthcheck.timeout(),
+                    next: now,
+                });
             }
+            None => self.ready(service),
         }
+        Ok(true)
     }
 
     fn ready(&self, service: &mut RunningService) {
         service.phase = Phase::Ready;
-        self.log.push(&service.declared.name, EventKind::ServiceReady);
+        self.log
+            .push(&service.declared.name, EventKind::ServiceReady);
     }
 
     /// Tries a healthcheck once.
@@ -136,7 +141,9 @@ impl Startup<'_> {
         };
         let has_ended = || service.process().is_none_or(|it| is_readable(it.as_fd()));
         let cancelled = || (self.cancelled)() || has_ended();
-        let dialer = Dialer { driver: self.sandbox.driver };
+        let dialer = Dialer {
+            driver: self.sandbox.driver,
+        };
         match healthcheck.attempt(&dialer, &Limit::new(check.deadline, &cancelled)) {
             Ok(()) => return Ok(true),
             Err(error) if error.kind() == ErrorKind::InvalidInput => {
@@ -165,8 +172,11 @@ impl Startup<'_> {
             }
             let how = describe(exit);
             let name = &service.declared.name;
-            self.log.push(name, EventKind::ServiceExited { how: how.clone() });
-            return Err(format!("service {name:?} exited before becoming ready ({how})"));
+            self.log
+                .push(name, EventKind::ServiceExited { how: how.clone() });
+            return Err(format!(
+                "service {name:?} exited before becoming ready ({how})"
+            ));
         }
         Ok(())
     }
@@ -179,11 +189,17 @@ fn refuse_taken_port(services: &[RunningService], index: usize) -> Result<(), St
         let owner = services.iter().find_map(|other| {
             let process = other.process()?;
             let mut ports = other.declared.interfaces.iter().map(|it| it.port);
-            ports.any(|port| port == interface.port).then(|| process.pid())
+            ports
+                .any(|port| port == interface.port)
+                .then(|| process.pid())
         });
         if let Some(pid) = owner {
             let process = Some((pid, port::name_of(pid)));
-            return Err(Occupant { port: interface.port, process }.to_string());
+            return Err(Occupant {
+                port: interface.port,
+                process,
+            }
+            .to_string());
         }
     }
     Ok(())
@@ -191,7 +207,10 @@ fn refuse_taken_port(services: &[RunningService], index: usize) -> Result<(), St
 
 /// Sleeps until a process ends, the user interrupts, or `until`.
 fn wait(services: &[RunningService], until: Instant) {
-    let processes = services.iter().filter_map(RunningService::process).map(AsFd::as_fd);
+    let processes = services
+        .iter()
+        .filter_map(RunningService::process)
+        .map(AsFd::as_fd);
     let mut descriptors: Vec<_> = processes
         .chain(interrupt::descriptor())
         .map(|it| PollFd::new(it, PollFlags::POLLIN))

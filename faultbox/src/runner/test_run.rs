@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::{
+    descriptors,
     output::Outputs,
     quiet::Quiet,
     running_test::{Cancellation, RunningTest},
@@ -76,14 +77,24 @@ impl TestRun<'_> {
     pub(crate) fn run(self) -> TestReport {
         let result = thread::scope(|scope| {
             let thread = thread::Builder::new().name(format!("run {}", self.number));
-            let thread = thread.stack_size(STACK).spawn_scoped(scope, move || self.execute())?;
-            thread.join().map_err(|payload| io::Error::other(describe_panic(&payload)))
+            let thread = thread
+                .stack_size(STACK)
+                .spawn_scoped(scope, move || self.execute())?;
+            thread
+                .join()
+                .map_err(|payload| io::Error::other(describe_panic(&payload)))
         });
         result.unwrap_or_else(|error| self.failed(format!("cannot run the test: {error}")))
     }
 
     fn execute(self) -> TestReport {
-        let Setting { engine, session, timeout, debug, .. } = self.setting;
+        let Setting {
+            engine,
+            session,
+            timeout,
+            debug,
+            ..
+        } = self.setting;
         self.say("running test", &[("test", self.test)]);
         let sandbox = match Sandbox::enter(session, self.number) {
             Ok(sandbox) => sandbox,
@@ -97,8 +108,9 @@ impl TestRun<'_> {
         let log = Arc::new(Log::new(Names::default()));
         let (dropped, misses) = (engine.dropped(), engine.misses());
         let test = RunningTest::new(engine, &sandbox, &log, timeout, self.seed);
-        let verdict =
-            evaluate(self.file, &test, |loaded| self.test(loaded, &test, &sandbox, &outputs, &log));
+        let verdict = evaluate(self.file, &test, |loaded| {
+            self.test(loaded, &test, &sandbox, &outputs, &log)
+        });
         let verdict = verdict.unwrap_or_else(|error| Verdict {
             outcome: failure(error.text, error.location),
             duration: Duration::ZERO,
@@ -114,7 +126,10 @@ impl TestRun<'_> {
         let events = log.finish();
         let faulted = faulted_per_service(&events);
         for service in &mut services {
-            service.faulted = faulted.get(service.name.as_str()).copied().unwrap_or_default();
+            service.faulted = faulted
+                .get(service.name.as_str())
+                .copied()
+                .unwrap_or_default();
         }
         for (name, lines) in outputs.finish() {
             if let Some(service) = services.iter_mut().find(|it| it.name == name) {
@@ -124,8 +139,9 @@ impl TestRun<'_> {
         services.sort_by(|a, b| a.name.cmp(&b.name));
         let unexamined = engine.misses() - misses;
         if unexamined > 0 {
-            warnings
-                .push(format!("{unexamined} calls passed unexamined (the kernel skipped a hook)"));
+            warnings.push(format!(
+                "{unexamined} calls passed unexamined (the kernel skipped a hook)"
+            ));
         }
         let result = match verdict.outcome {
             Outcome::Passed => "pass",
@@ -158,23 +174,25 @@ impl TestRun<'_> {
         let quiet = Arc::new(Quiet::new(Arc::clone(log)));
         let sink: Arc<dyn RecordSink> = quiet.clone();
         let declared = loaded.declarations().services.clone();
-        let result = self.start(&declared, test, sandbox, outputs, log, &sink).and_then(|()| {
-            let has_checks = declared.iter().any(|it| it.healthcheck.is_some());
-            if has_checks && self.setting.trace > TraceLevel::Off {
-                // What the last healthcheck has caused must not be taken for the test's doing.
-                quiet.wait();
-            }
-            test.begin();
-            loaded.call(self.test).map_err(|failed| {
-                let reason = match failed.kind {
-                    FailureKind::Timeout => {
-                        format!("timed out after {}", go_duration(self.setting.timeout))
-                    }
-                    _ => failed.reason,
-                };
-                (reason, failed.location)
-            })
-        });
+        let result = self
+            .start(&declared, test, sandbox, outputs, log, &sink)
+            .and_then(|()| {
+                let has_checks = declared.iter().any(|it| it.healthcheck.is_some());
+                if has_checks && self.setting.trace > TraceLevel::Off {
+                    // What the last healthcheck has caused must not be taken for the test's doing.
+                    quiet.wait();
+                }
+                test.begin();
+                loaded.call(self.test).map_err(|failed| {
+                    let reason = match failed.kind {
+                        FailureKind::Timeout => {
+                            format!("timed out after {}", go_duration(self.setting.timeout))
+                        }
+                        _ => failed.reason,
+                    };
+                    (reason, failed.location)
+                })
+            });
         let duration = begin.elapsed();
         let cancellation = test.cancellation();
         test.lift_all();
@@ -190,7 +208,11 @@ impl TestRun<'_> {
         };
         // A service that hangs is the likeliest reason for a timeout: no need to ask it nicely.
         let kill = cancellation.is_some_and(|it| it != Cancellation::Interrupted);
-        Verdict { outcome, duration, kill }
+        Verdict {
+            outcome,
+            duration,
+            kill,
+        }
     }
 
     fn start(
@@ -203,6 +225,7 @@ impl TestRun<'_> {
         sink: &Arc<dyn RecordSink>,
     ) -> Result<(), (String, Option<Location>)> {
         let engine = self.setting.engine;
+        descriptors::make_room(declared.len());
         let mut services = Vec::with_capacity(declared.len());
         let mut result = Ok(());
         for (position, service) in declared.iter().enumerate() {
@@ -225,8 +248,14 @@ impl TestRun<'_> {
         });
         let started = |service: &Service, pid: u32| {
             let Source::Binary(binary) = &service.source;
-            self.say("starting session", &[("binary", binary), ("service", &service.name)]);
-            self.say("target started", &[("pid", &pid.to_string()), ("service", &service.name)]);
+            self.say(
+                "starting session",
+                &[("binary", binary), ("service", &service.name)],
+            );
+            self.say(
+                "target started",
+                &[("pid", &pid.to_string()), ("service", &service.name)],
+            );
         };
         let startup = Startup {
             declared,
@@ -250,7 +279,10 @@ impl TestRun<'_> {
 
     fn say(&self, message: &str, values: &[(&str, &str)]) {
         if !self.setting.quiet {
-            eprintln!("{}", log_line(SystemTime::now(), Level::Info, "starlark", message, values));
+            eprintln!(
+                "{}",
+                log_line(SystemTime::now(), Level::Info, "starlark", message, values)
+            );
         }
     }
 

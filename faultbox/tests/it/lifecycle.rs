@@ -7,7 +7,10 @@ use super::project::{Finished, Place, is_slow};
 fn run(spec: &str, flags: &[&str]) -> Finished {
     let place = Place::new();
     let spec = place.spec("spec.star", spec);
-    let arguments: Vec<&str> = [spec.as_str()].into_iter().chain(flags.iter().copied()).collect();
+    let arguments: Vec<&str> = [spec.as_str()]
+        .into_iter()
+        .chain(flags.iter().copied())
+        .collect();
     place.test(&arguments)
 }
 
@@ -25,7 +28,10 @@ def test_a():
 
 #[test]
 fn a_service_that_ends_before_it_is_ready_fails_the_test_at_once() {
-    for (command, how) in [("exit 3", "exit code 3"), ("kill -SEGV $$", "signal SIGSEGV")] {
+    for (command, how) in [
+        ("exit 3", "exit code 3"),
+        ("kill -SEGV $$", "signal SIGSEGV"),
+    ] {
         let spec = format!(
             r#"
 db = service("db", "/bin/sh", interface("main", "tcp", 5432), args = ["-c", "echo why; {command}"],
@@ -35,7 +41,9 @@ def test_a():
 "#
         );
         let run = run(&spec, &[]).expect(2);
-        run.prints(&format!("  reason: service \"db\" exited before becoming ready ({how})\n"));
+        run.prints(&format!(
+            "  reason: service \"db\" exited before becoming ready ({how})\n"
+        ));
         run.prints("  output of db:\n    why\n");
         assert!(run.elapsed < Duration::from_secs(10), "{:?}", run.elapsed);
     }
@@ -85,21 +93,27 @@ def test_a():
 "#;
     let run = run(spec, &[]).expect(0);
     let at = |name: &str| run.stderr.find(&format!("service={name}\n")).unwrap();
-    assert!(at("db") < at("api") && at("api") < at("late"), "{}", run.stderr);
+    assert!(
+        at("db") < at("api") && at("api") < at("late"),
+        "{}",
+        run.stderr
+    );
 }
 
 #[test]
 fn the_environment_tells_a_service_where_the_others_are() {
     let spec = r#"
 db = service("my-db", "{bin}/mock-db", interface("main", "tcp", 5432), healthcheck = tcp("localhost:5432"))
-show = service("show", "/bin/sh", interface("main", "tcp", 7001), env = {"OWN": "yes"},
-    args = ["-c", "echo $FAULTBOX $FAULTBOX_MY_DB_MAIN_ADDR $FAULTBOX_SHOW_MAIN_PORT $OWN; sleep 100"])
+show = service("show", "/bin/sh", interface("main", "tcp", 7001), env = {"OWN": "yes", "PORT": "7001"},
+    args = ["-c", "echo $FAULTBOX $FAULTBOX_MY_DB_MAIN_ADDR $FAULTBOX_SHOW_MAIN_PORT $OWN; exec {bin}/mock-db"],
+    healthcheck = tcp("localhost:7001"))
 def test_a():
     db.main.send(data = "PING")
     fail("on purpose")
 "#;
     let run = run(spec, &[]).expect(2);
-    run.prints("  reason: on purpose\n").prints("    1 localhost:5432 7001 yes\n");
+    run.prints("  reason: on purpose\n")
+        .prints("    1 localhost:5432 7001 yes\n");
 }
 
 #[test]
@@ -114,7 +128,11 @@ def test_a():
 "#;
     let run = run(spec, &[]).expect(0);
     assert!(run.elapsed >= Duration::from_secs(2), "{:?}", run.elapsed);
-    assert!(run.elapsed < Duration::from_secs(4) || is_slow(), "{:?}", run.elapsed);
+    assert!(
+        run.elapsed < Duration::from_secs(4) || is_slow(),
+        "{:?}",
+        run.elapsed
+    );
 }
 
 #[test]
@@ -128,7 +146,11 @@ def test_a():
     assert_eq(db.main.send(data = "PING"), "PONG")
 "#;
     let run = run(spec, &[]).expect(0);
-    assert!(run.elapsed < Duration::from_secs(2) || is_slow(), "{:?}", run.elapsed);
+    assert!(
+        run.elapsed < Duration::from_secs(2) || is_slow(),
+        "{:?}",
+        run.elapsed
+    );
 }
 
 #[test]
@@ -152,7 +174,11 @@ def test_a():
     for spec in [in_a_loop, in_a_step] {
         let run = run(spec, &["--timeout", "700ms"]).expect(2);
         run.prints("  reason: timed out after 700ms\n");
-        assert!(run.elapsed < Duration::from_millis(2500) || is_slow(), "{:?}", run.elapsed);
+        assert!(
+            run.elapsed < Duration::from_millis(2500) || is_slow(),
+            "{:?}",
+            run.elapsed
+        );
     }
 }
 

@@ -22,13 +22,18 @@ pub(crate) fn processes(place: &Place) -> Vec<String> {
         .collect()
 }
 
-/// Directories of sessions.
+/// Directories of sessions, and the one that holds them.
 pub(crate) fn sessions(place: &Place) -> Vec<String> {
-    let bases = fs::read_dir(&place.path).into_iter().flatten().flatten();
-    bases
+    let entries = fs::read_dir(&place.path).into_iter().flatten().flatten();
+    entries
         .filter(|base| base.file_name().to_string_lossy().starts_with("faultbox-"))
-        .flat_map(|base| fs::read_dir(base.path()).into_iter().flatten().flatten())
-        .map(|entry| entry.path().display().to_string())
+        .flat_map(|base| {
+            let below = fs::read_dir(base.path()).into_iter().flatten().flatten();
+            [base.path()]
+                .into_iter()
+                .chain(below.map(|entry| entry.path()))
+        })
+        .map(|path| path.display().to_string())
         .collect()
 }
 
@@ -37,7 +42,12 @@ pub(crate) fn sessions(place: &Place) -> Vec<String> {
 pub(crate) fn assert_none(place: &Place, patience: Duration) {
     let all_gone = || processes(place).is_empty() && sessions(place).is_empty();
     let clean = wait_until(patience, all_gone);
-    assert!(clean, "left behind: {:?} {:?}", processes(place), sessions(place));
+    assert!(
+        clean,
+        "left behind: {:?} {:?}",
+        processes(place),
+        sessions(place)
+    );
 }
 
 /// Ids of all programs, maps or links in the kernel (`bpf(2)`); `None` without the right to ask.

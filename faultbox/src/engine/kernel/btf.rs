@@ -21,6 +21,11 @@ pub(crate) enum BtfError {
     Missing(&'static str, &'static str),
 }
 
+/// Why the kernel's types cannot be used, if so.
+pub(crate) fn check_types() -> Result<(), String> {
+    Types::of_kernel().and_then(|types| types.layout()).map(drop).map_err(|it| it.to_string())
+}
+
 const KIND_ARRAY: u32 = 3;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;

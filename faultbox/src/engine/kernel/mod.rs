@@ -8,8 +8,7 @@ mod programs;
 mod ring;
 mod tracing_program;
 
-pub(super) use btf::VMLINUX;
+pub(super) use btf::{VMLINUX, check_types};
 pub use hooks::Rung;
-pub(super) use probe::Abilities;
 pub(super) use programs::{Kernel, KernelError};
 pub(super) use ring::{EventReader, Sinks};

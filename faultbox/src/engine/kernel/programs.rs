@@ -72,9 +72,12 @@ impl Kernel {
             .override_global("LAYOUT", &layout, true)
             .override_global("TRACE", &level, true)
             .load(OBJECT)
-            .map_err(|error| match is_denied(&error) {
-                true => KernelError::Privilege,
-                false => KernelError::Load(text(&error)),
+            .map_err(|error| {
+                if is_denied(&error) {
+                    KernelError::Privilege
+                } else {
+                    KernelError::Load(text(&error))
+                }
             })?;
         let programs = TracingPrograms::new(OBJECT, &ebpf)?;
         let control = Mapping::new(1, Some(array(&ebpf, "CONTROL")?.fd().as_fd()))?;
@@ -204,24 +207,26 @@ impl Kernel {
             .map_err(|error| error.to_string())
     }
 
-    /// Whether the verifier accepts the program that a call needs; for `doctor`.
-    pub(crate) fn try_load(&self, syscall: Syscall) -> Result<Rung, String> {
-        let rung = self.rung(syscall)?;
+    /// Whether the verifier accepts what a call needs on one of the in-kernel rungs.
+    pub(crate) fn try_rung(&self, syscall: Syscall, rung: Rung) -> Result<(), String> {
         let function = syscall.entry_function();
-        let id = self.types.function(&function).unwrap_or_default();
+        let id = self.types.function(&function);
+        let id = id.ok_or_else(|| format!("the kernel has no function {function}"))?;
         let (returning, deferring) = programs(syscall);
         let load = |program, function, attach_type| {
             self.programs.load(program, function, attach_type).map(drop).map_err(|e| e.reason())
         };
         if rung == Rung::SyscallFunction {
-            load(returning, (&*function, id), AttachType::ModifyReturn)?;
-        } else {
-            load(deferring, (&*function, id), AttachType::Fentry)?;
-            for function in self.security_functions(syscall) {
-                load(APPLY, function, AttachType::ModifyReturn)?;
-            }
+            self.abilities.syscall_functions.clone()?;
+            return load(returning, (&*function, id), AttachType::ModifyReturn);
         }
-        Ok(rung)
+        self.abilities.security_functions.clone()?;
+        let mut functions = self.security_functions(syscall).peekable();
+        if functions.peek().is_none() {
+            return Err("no security function lies on its way".to_owned());
+        }
+        load(deferring, (&*function, id), AttachType::Fentry)?;
+        functions.try_for_each(|function| load(APPLY, function, AttachType::ModifyReturn))
     }
 
     /// Makes a cgroup, `depth` below the root, and its descendants a target.

@@ -49,7 +49,7 @@ impl ProgramError {
         match self {
             Self::Load { error, log, .. } => match last_line(log) {
                 Some(line) => line.to_owned(),
-                None => error.to_string(),
+                None => format!("the kernel refuses tracing programs: {error}"),
             },
             other => other.to_string(),
         }

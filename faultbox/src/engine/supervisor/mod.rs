@@ -24,3 +24,8 @@ mod thread;
 
 pub(super) use filter::Filter;
 pub(super) use thread::Supervisor;
+
+/// Why this kernel cannot serve this rung; `None`: it can.
+pub(super) fn unavailable() -> Option<String> {
+    notification::unavailable()
+}

@@ -119,11 +119,7 @@ fn order(arguments: &TestArguments) -> Result<Order, String> {
             runs: arguments.runs,
             seed: arguments.seed,
         },
-        engine: Options {
-            choice,
-            trace,
-            extra: Vec::new(),
-        },
+        engine: Options { choice, trace, extra: Vec::new() },
         timeout: arguments.timeout,
         style: Style {
             debug: arguments.debug,

@@ -29,9 +29,7 @@ pub(crate) fn own() -> Option<PathBuf> {
 
 /// Finds the directory from `/proc/self/mountinfo` and `/proc/self/cgroup` (`cgroups(7)`).
 fn locate(mounts: &str, membership: &str) -> Option<PathBuf> {
-    let member = membership
-        .lines()
-        .find_map(|line| line.strip_prefix("0::"))?;
+    let member = membership.lines().find_map(|line| line.strip_prefix("0::"))?;
     mounts.lines().find_map(|line| {
         // 36 35 98:0 /root /mount/point rw,noatime shared:1 - type source options
         let (head, tail) = line.split_once(" - ")?;
@@ -52,9 +50,7 @@ fn unescape(field: &str) -> String {
     let mut rest = field;
     while let Some(at) = rest.find('\\') {
         text.push_str(&rest[..at]);
-        let code = rest
-            .get(at + 1..at + 4)
-            .and_then(|it| u8::from_str_radix(it, 8).ok());
+        let code = rest.get(at + 1..at + 4).and_then(|it| u8::from_str_radix(it, 8).ok());
         if let Some(code) = code {
             text.push(code as char);
             rest = &rest[at + 4..];
@@ -102,10 +98,7 @@ pub(crate) fn remove(root: &Path, deadline: Instant) -> io::Result<()> {
             Err(error) => return Err(error),
         }
         kill_all(root);
-        wait_until_empty(
-            root,
-            deadline.min(Instant::now() + Duration::from_millis(100)),
-        );
+        wait_until_empty(root, deadline.min(Instant::now() + Duration::from_millis(100)));
     }
 }
 
@@ -146,10 +139,7 @@ pub(crate) fn wait_until_empty(root: &Path, deadline: Instant) {
     };
     loop {
         let mut text = String::new();
-        if events
-            .rewind()
-            .and_then(|()| events.read_to_string(&mut text))
-            .is_err()
+        if events.rewind().and_then(|()| events.read_to_string(&mut text)).is_err()
             || text.lines().any(|line| line == "populated 0")
         {
             return;
@@ -179,26 +169,14 @@ mod tests {
                       41 31 0:38 / /sys/fs/cgroup/unified rw shared:7 - cgroup2 cgroup2 rw";
         let part = "50 1 0:22 /docker/abc /sys/fs/cg\\040roup rw - cgroup2 cgroup rw";
         for (mounts, membership, expected) in [
-            (
-                pure,
-                "0::/user.slice/a.scope\n",
-                Some("/sys/fs/cgroup/user.slice/a.scope"),
-            ),
+            (pure, "0::/user.slice/a.scope\n", Some("/sys/fs/cgroup/user.slice/a.scope")),
             (hybrid, "1:cpu:/x\n0::/\n", Some("/sys/fs/cgroup/unified/")),
             (part, "0::/docker/abc/sub\n", Some("/sys/fs/cg roup/sub")),
             (part, "0::/elsewhere\n", None),
             (pure, "1:cpu:/x\n", None),
-            (
-                "32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu",
-                "0::/\n",
-                None,
-            ),
+            ("32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu", "0::/\n", None),
         ] {
-            assert_eq!(
-                locate(mounts, membership),
-                expected.map(PathBuf::from),
-                "{membership}"
-            );
+            assert_eq!(locate(mounts, membership), expected.map(PathBuf::from), "{membership}");
         }
     }
 
@@ -210,9 +188,7 @@ mod tests {
 
     #[test]
     fn removing_a_cgroup_kills_what_lives_below_it() {
-        let Some(own) = own() else {
-            panic!("this test needs cgroup v2 mounted")
-        };
+        let Some(own) = own() else { panic!("this test needs cgroup v2 mounted") };
         let root = own.join(format!("faultbox-unit-test-{}", std::process::id()));
         if let Err(error) = fs::create_dir_all(root.join("run/service")) {
             let _ = writeln!(
@@ -222,15 +198,8 @@ mod tests {
             );
             return;
         }
-        let mut child = std::process::Command::new("sleep")
-            .arg("60")
-            .spawn()
-            .unwrap();
-        fs::write(
-            root.join("run/service/cgroup.procs"),
-            child.id().to_string(),
-        )
-        .unwrap();
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        fs::write(root.join("run/service/cgroup.procs"), child.id().to_string()).unwrap();
         remove(&root, Instant::now() + Duration::from_secs(5)).unwrap();
         assert!(!root.exists());
         assert!(!child.wait().unwrap().success());

@@ -19,9 +19,7 @@ pub(crate) fn stream(seed: u64, service: &str, keyword: &str, index: u32, part: 
         .chain([0])
         .chain(index.to_le_bytes())
         .chain(part.to_le_bytes());
-    finalize(bytes.fold(OFFSET, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(PRIME)
-    }))
+    finalize(bytes.fold(OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME)))
 }
 
 fn finalize(mut value: u64) -> u64 {
@@ -59,9 +57,7 @@ mod tests {
     #[test]
     fn neighbouring_seeds_have_unrelated_streams() {
         let near = |seed| stream(seed, "api", "connect", 0, 0);
-        let differing: u32 = (0..1000)
-            .map(|it| (near(it) ^ near(it + 1)).count_ones())
-            .sum();
+        let differing: u32 = (0..1000).map(|it| (near(it) ^ near(it + 1)).count_ones()).sum();
         assert!((28_000..36_000).contains(&differing), "{differing}");
     }
 }

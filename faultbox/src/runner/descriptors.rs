@@ -34,9 +34,6 @@ mod tests {
         let many = before.0 / PER_SERVICE + 1;
         make_room(many as usize);
         let after = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-        assert!(
-            after.0 > before.0 || after.0 == before.1,
-            "{before:?} {after:?}"
-        );
+        assert!(after.0 > before.0 || after.0 == before.1, "{before:?} {after:?}");
     }
 }

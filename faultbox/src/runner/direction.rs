@@ -31,43 +31,24 @@ pub(crate) fn reach(
     targets: &[TargetId],
 ) -> Reach {
     let service = &services[index];
-    let own = Site {
-        target: targets[index],
-        ports: Vec::new(),
-    };
+    let own = Site { target: targets[index], ports: Vec::new() };
     let is_connect = |syscall: &&Syscall| syscall.name() == "connect";
-    let direction = rule
-        .direction
-        .unwrap_or_else(|| default_direction(service, services));
+    let direction = rule.direction.unwrap_or_else(|| default_direction(service, services));
     let ports: Vec<u16> = service.interfaces.iter().map(|it| it.port).collect();
     let others: Vec<Site> = match direction {
         Direction::Out => Vec::new(),
         Direction::In | Direction::Both => targets
             .iter()
             .filter(|target| **target != own.target)
-            .map(|target| Site {
-                target: *target,
-                ports: ports.clone(),
-            })
+            .map(|target| Site { target: *target, ports: ports.clone() })
             .collect(),
     };
     let connects: Vec<_> = rule.syscalls.iter().filter(is_connect).copied().collect();
     if connects.is_empty() || direction == Direction::Out {
-        let part = Part {
-            syscalls: rule.syscalls.clone(),
-            sites: vec![own],
-        };
-        return Reach {
-            parts: vec![part],
-            inbound: Vec::new(),
-        };
+        let part = Part { syscalls: rule.syscalls.clone(), sites: vec![own] };
+        return Reach { parts: vec![part], inbound: Vec::new() };
     }
-    let rest: Vec<_> = rule
-        .syscalls
-        .iter()
-        .filter(|it| !is_connect(it))
-        .copied()
-        .collect();
+    let rest: Vec<_> = rule.syscalls.iter().filter(|it| !is_connect(it)).copied().collect();
     let inbound = if others.is_empty() {
         Vec::new()
     } else {
@@ -78,41 +59,24 @@ pub(crate) fn reach(
     if direction == Direction::Both {
         sites.insert(0, own.clone());
     }
-    let mut found = vec![Part {
-        syscalls: connects,
-        sites,
-    }];
+    let mut found = vec![Part { syscalls: connects, sites }];
     if !rest.is_empty() {
-        found.push(Part {
-            syscalls: rest,
-            sites: vec![own],
-        });
+        found.push(Part { syscalls: rest, sites: vec![own] });
     }
     // A rule on the inbound side of the only service there is applies nowhere.
     found.retain(|part| !part.sites.is_empty());
-    Reach {
-        parts: found,
-        inbound,
-    }
+    Reach { parts: found, inbound }
 }
 
 /// Out for a service that dials others; both for a leaf, which is only dialed.
 fn default_direction(service: &Service, all: &[Service]) -> Direction {
     let peers = all.iter().filter(|peer| peer.name != service.name);
     let mut addresses = peers.flat_map(|peer| {
-        peer.interfaces.iter().flat_map(|it| {
-            [
-                format!("localhost:{}", it.port),
-                format!("{}:{}", peer.name, it.port),
-            ]
-        })
-    });
-    let dials = |address: String| {
-        service
-            .env
+        peer.interfaces
             .iter()
-            .any(|(_, value)| mentions(value, &address))
-    };
+            .flat_map(|it| [format!("localhost:{}", it.port), format!("{}:{}", peer.name, it.port)])
+    });
+    let dials = |address: String| service.env.iter().any(|(_, value)| mentions(value, &address));
     if service.depends_on.is_empty() && !addresses.any(dials) {
         Direction::Both
     } else {
@@ -143,10 +107,7 @@ mod tests {
         FaultRule {
             keyword: syscalls[0].to_owned(),
             is_op: false,
-            syscalls: syscalls
-                .iter()
-                .map(|it| Syscall::from_name(it).unwrap())
-                .collect(),
+            syscalls: syscalls.iter().map(|it| Syscall::from_name(it).unwrap()).collect(),
             action: FaultAction::Deny(Errno::from_name("EIO").unwrap()),
             probability: Probability::ALWAYS,
             label: None,
@@ -155,10 +116,7 @@ mod tests {
     }
 
     fn site(target: u32, ports: &[u16]) -> Site {
-        Site {
-            target: TargetId(target),
-            ports: ports.to_vec(),
-        }
+        Site { target: TargetId(target), ports: ports.to_vec() }
     }
 
     /// db with two interfaces, api that depends on it, cache that api knows by address.
@@ -198,19 +156,9 @@ mod tests {
     #[test]
     fn the_direction_can_be_given() {
         let (services, targets) = services();
-        let inward = reach(
-            &rule(&["connect"], Some(Direction::In)),
-            1,
-            &services,
-            &targets,
-        );
+        let inward = reach(&rule(&["connect"], Some(Direction::In)), 1, &services, &targets);
         assert_eq!(inward.parts[0].sites, [site(0, &[8080]), site(2, &[8080])]);
-        let outward = reach(
-            &rule(&["connect"], Some(Direction::Out)),
-            0,
-            &services,
-            &targets,
-        );
+        let outward = reach(&rule(&["connect"], Some(Direction::Out)), 0, &services, &targets);
         assert_eq!(outward.parts[0].sites, [site(0, &[])]);
         assert!(outward.inbound.is_empty());
     }
@@ -222,10 +170,7 @@ mod tests {
         assert_eq!(write.parts.len(), 1);
         assert_eq!(write.parts[0].sites, [site(0, &[])]);
         let both = reach(&rule(&["write", "connect"], None), 0, &services, &targets);
-        assert_eq!(
-            both.parts[0].syscalls,
-            [Syscall::from_name("connect").unwrap()]
-        );
+        assert_eq!(both.parts[0].syscalls, [Syscall::from_name("connect").unwrap()]);
         assert_eq!(both.parts[0].sites.len(), 3);
         assert_eq!(both.parts[1].sites, [site(0, &[])]);
     }

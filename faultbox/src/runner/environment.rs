@@ -27,10 +27,7 @@ pub(crate) fn environment(
             let port = interface.port;
             variables.insert(format!("{prefix}_HOST").into(), "localhost".into());
             variables.insert(format!("{prefix}_PORT").into(), port.to_string().into());
-            variables.insert(
-                format!("{prefix}_ADDR").into(),
-                format!("localhost:{port}").into(),
-            );
+            variables.insert(format!("{prefix}_ADDR").into(), format!("localhost:{port}").into());
         }
     }
     for (name, value) in &service.env {
@@ -51,11 +48,7 @@ pub(crate) fn environment(
 /// Upper case, and an underscore for whatever is neither a letter nor a digit.
 fn shout(name: &str) -> String {
     let loud = |it: char| {
-        if it.is_ascii_alphanumeric() {
-            it.to_ascii_uppercase()
-        } else {
-            '_'
-        }
+        if it.is_ascii_alphanumeric() { it.to_ascii_uppercase() } else { '_' }
     };
     name.chars().map(loud).collect()
 }
@@ -70,10 +63,7 @@ mod tests {
         let mut api = declared("api", &[("public.v2", 8080)]);
         api.env = vec![
             ("PORT".to_owned(), "8080".to_owned()),
-            (
-                "FAULTBOX_MY_DB_MAIN_HOST".to_owned(),
-                "elsewhere".to_owned(),
-            ),
+            ("FAULTBOX_MY_DB_MAIN_HOST".to_owned(), "elsewhere".to_owned()),
         ];
         let all = [db, api];
         let found = environment(&all[1], &all, "0123-7").unwrap();

@@ -54,13 +54,7 @@ pub(crate) struct Places<'a> {
 impl<'a> Faults<'a> {
     /// None so far.
     pub(crate) fn new(engine: &'a Engine, log: &'a Log, seed: u64) -> Self {
-        Self {
-            engine,
-            log,
-            seed,
-            windows: Vec::new(),
-            declared: HashMap::new(),
-        }
+        Self { engine, log, seed, windows: Vec::new(), declared: HashMap::new() }
     }
 
     /// Opens a window; returns its index. An imperative one takes the place of what earlier ones
@@ -87,21 +81,13 @@ impl<'a> Faults<'a> {
             .map(|rule| {
                 let inbound =
                     direction::reach(&rule, index, places.services, places.targets).inbound;
-                RuleReport {
-                    rule,
-                    inbound,
-                    counts: RuleCounts::default(),
-                }
+                RuleReport { rule, inbound, counts: RuleCounts::default() }
             })
             .collect();
         let count = rules.len();
         let imperative = request.window == FaultWindow::Imperative;
         self.windows.push(Window {
-            report: WindowReport {
-                service: request.service.clone(),
-                rules,
-                imperative,
-            },
+            report: WindowReport { service: request.service.clone(), rules, imperative },
             include_driver: request.include_driver,
             indices,
             on: None,
@@ -121,12 +107,7 @@ impl<'a> Faults<'a> {
         which: &[usize],
         places: Places<'_>,
     ) -> Result<(), EngineError> {
-        let Window {
-            report,
-            include_driver,
-            indices,
-            ..
-        } = &self.windows[window];
+        let Window { report, include_driver, indices, .. } = &self.windows[window];
         let service = place_of(&report.service, places)?;
         let (mut rules, mut ids) = (Vec::new(), Vec::new());
         for &index in which {
@@ -168,10 +149,7 @@ impl<'a> Faults<'a> {
             }
         });
         let injection = self.engine.inject(&rules)?;
-        self.windows[window].on = Some(On {
-            injection,
-            rules: ids,
-        });
+        self.windows[window].on = Some(On { injection, rules: ids });
         Ok(())
     }
 
@@ -186,10 +164,7 @@ impl<'a> Faults<'a> {
             }
             let is_replaced = |index: usize| {
                 let keyword = &window.rules[index].rule.keyword;
-                replacement
-                    .rules
-                    .iter()
-                    .any(|it| it.rule.keyword == *keyword)
+                replacement.rules.iter().any(|it| it.rule.keyword == *keyword)
             };
             let Some(on) = &self.windows[earlier].on else {
                 continue;
@@ -236,25 +211,17 @@ impl<'a> Faults<'a> {
         let is_it = |window: &Window| {
             window.on.is_some() && window.report.imperative && window.report.service == service
         };
-        (0..self.windows.len())
-            .filter(|it| is_it(&self.windows[*it]))
-            .collect()
+        (0..self.windows.len()).filter(|it| is_it(&self.windows[*it])).collect()
     }
 
     /// All windows that are on, the innermost first.
     pub(crate) fn all_on(&self) -> Vec<usize> {
-        (0..self.windows.len())
-            .rev()
-            .filter(|it| self.windows[*it].on.is_some())
-            .collect()
+        (0..self.windows.len()).rev().filter(|it| self.windows[*it].on.is_some()).collect()
     }
 
     /// What all windows have done.
     pub(crate) fn into_reports(self) -> Vec<WindowReport> {
-        self.windows
-            .into_iter()
-            .map(|window| window.report)
-            .collect()
+        self.windows.into_iter().map(|window| window.report).collect()
     }
 }
 

@@ -25,11 +25,8 @@ pub(crate) fn install() -> io::Result<()> {
     let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
     let event = EVENT.get_or_init(|| event);
     DESCRIPTOR.store(event.as_fd().as_raw_fd(), Ordering::SeqCst);
-    let action = SigAction::new(
-        SigHandler::Handler(on_signal),
-        SaFlags::SA_RESTART,
-        SigSet::empty(),
-    );
+    let action =
+        SigAction::new(SigHandler::Handler(on_signal), SaFlags::SA_RESTART, SigSet::empty());
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         // SAFETY: the handler stores to atomics and calls write(2), both async-signal-safe.
         let before = unsafe { sigaction(signal, &action) }?;
@@ -49,11 +46,7 @@ extern "C" fn on_signal(_: libc::c_int) {
     // and eight bytes are what an eventfd takes (eventfd(2)).
     unsafe {
         let errno = *libc::__errno_location();
-        libc::write(
-            DESCRIPTOR.load(Ordering::SeqCst),
-            one.as_ptr().cast(),
-            one.len(),
-        );
+        libc::write(DESCRIPTOR.load(Ordering::SeqCst), one.as_ptr().cast(), one.len());
         *libc::__errno_location() = errno;
     }
 }

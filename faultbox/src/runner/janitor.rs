@@ -35,10 +35,7 @@ impl Janitor {
         let (watched, held) = pipe2(OFlag::O_CLOEXEC)?;
         // SAFETY: there is one thread, so the child may do whatever the parent could.
         match unsafe { fork() }? {
-            ForkResult::Parent { child } => Ok(Self {
-                pipe: Some(held),
-                pid: child,
-            }),
+            ForkResult::Parent { child } => Ok(Self { pipe: Some(held), pid: child }),
             ForkResult::Child => {
                 drop(held);
                 // A failure to detach is no reason not to clean: the worst is to be killed along.
@@ -64,13 +61,8 @@ impl Drop for Janitor {
 /// notices, holding nothing but the pipe.
 fn detach(watched: &OwnedFd) -> io::Result<()> {
     setsid()?;
-    let ignored = [
-        Signal::SIGINT,
-        Signal::SIGTERM,
-        Signal::SIGHUP,
-        Signal::SIGQUIT,
-        Signal::SIGPIPE,
-    ];
+    let ignored =
+        [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGPIPE];
     for number in ignored {
         // SAFETY: ignoring a signal installs no handler.
         unsafe { signal(number, SigHandler::SigIgn) }?;

@@ -56,9 +56,7 @@ fn marked(is_ours: impl Fn(&str) -> bool) -> Vec<Pid> {
             let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
             environment.split(|byte| *byte == 0).any(|entry| {
                 let entry = std::str::from_utf8(entry).unwrap_or_default();
-                let value = entry
-                    .strip_prefix(VARIABLE)
-                    .and_then(|it| it.strip_prefix('='));
+                let value = entry.strip_prefix(VARIABLE).and_then(|it| it.strip_prefix('='));
                 value.is_some_and(&is_ours)
             })
         })
@@ -82,11 +80,7 @@ mod tests {
                 .stderr(Stdio::null())
                 .output()
                 .unwrap();
-            String::from_utf8(output.stdout)
-                .unwrap()
-                .trim()
-                .parse::<i32>()
-                .unwrap()
+            String::from_utf8(output.stdout).unwrap().trim().parse::<i32>().unwrap()
         };
         let unique = format!("unit-test-{}", std::process::id());
         let ours = start(&format!("{unique}-1"));

@@ -15,6 +15,7 @@ mod netns;
 mod output;
 mod plan;
 mod port;
+mod possibilities;
 mod quiet;
 mod running_test;
 mod sandbox;
@@ -28,6 +29,7 @@ mod test_run;
 use std::io::Write;
 
 pub(crate) use plan::Selection;
+pub(crate) use possibilities::{sandbox_cgroup, try_namespace};
 pub(crate) use suite::{Ending, Order};
 
 /// Does what `faultbox test` was asked to do, from nothing to nothing: whatever it creates on
@@ -72,10 +74,6 @@ fn declared(name: &str, interfaces: &[(&str, u16)]) -> crate::spec::Service {
         depends_on: Vec::new(),
         healthcheck: None,
         ops: Vec::new(),
-        location: Location {
-            file: "a.star".to_owned(),
-            line: 1,
-            column: 1,
-        },
+        location: Location { file: "a.star".to_owned(), line: 1, column: 1 },
     }
 }

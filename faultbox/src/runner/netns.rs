@@ -37,19 +37,11 @@ pub(crate) fn enter() -> io::Result<Driver> {
 
 /// The driver's addresses in the host's namespace, where none can be added.
 pub(crate) fn host() -> Driver {
-    Driver {
-        v4: DRIVER_V4.to_ipv6_mapped().octets(),
-        v6: [0; 16],
-    }
+    Driver { v4: DRIVER_V4.to_ipv6_mapped().octets(), v6: [0; 16] }
 }
 
 fn control_socket(family: AddressFamily) -> io::Result<OwnedFd> {
-    Ok(socket(
-        family,
-        SockType::Datagram,
-        SockFlag::SOCK_CLOEXEC,
-        None,
-    )?)
+    Ok(socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?)
 }
 
 /// `ip link set lo up` (`netdevice(7)`).
@@ -63,11 +55,7 @@ fn raise_loopback() -> io::Result<()> {
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
     // SAFETY: SIOCSIFFLAGS reads one `ifreq`, which lives until the call returns.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &request) };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// `struct in6_ifreq` of `include/uapi/linux/ipv6.h`.
@@ -82,19 +70,11 @@ struct Ipv6Request {
 /// duplicate detection does not apply to it, so the address can be used at once.
 fn add_loopback_address(address: Ipv6Addr) -> io::Result<()> {
     let socket = control_socket(AddressFamily::Inet6)?;
-    let request = Ipv6Request {
-        address: address.octets(),
-        prefix_length: 128,
-        interface: 1,
-    };
+    let request = Ipv6Request { address: address.octets(), prefix_length: 128, interface: 1 };
     // SAFETY: SIOCSIFADDR on an IPv6 socket reads one `in6_ifreq`, which lives until the call
     // returns.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFADDR as _, &request) };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -110,10 +90,8 @@ mod tests {
     #[test]
     fn a_namespace_has_a_loopback_and_the_drivers_addresses_and_clashes_with_nothing() {
         if !nix::unistd::geteuid().is_root() {
-            let _ = writeln!(
-                std::io::stderr(),
-                "NOT TESTED: creating a network namespace needs root"
-            );
+            let _ =
+                writeln!(std::io::stderr(), "NOT TESTED: creating a network namespace needs root");
             return;
         }
         let outside = TcpListener::bind("127.0.0.1:0").unwrap();

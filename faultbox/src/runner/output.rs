@@ -72,34 +72,18 @@ impl Outputs {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let stop = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
         epoll.add(&stop, EpollEvent::new(EpollFlags::EPOLLIN, STOP))?;
-        let shared = Arc::new(Shared {
-            epoll,
-            stop,
-            echo,
-            state: Mutex::default(),
-        });
+        let shared = Arc::new(Shared { epoll, stop, echo, state: Mutex::default() });
         let reader = Arc::clone(&shared);
-        let thread = thread::Builder::new()
-            .name("output".to_owned())
-            .spawn(move || reader.run())?;
-        Ok(Self {
-            shared,
-            thread: Some(thread),
-        })
+        let thread =
+            thread::Builder::new().name("output".to_owned()).spawn(move || reader.run())?;
+        Ok(Self { shared, thread: Some(thread) })
     }
 
     /// Two pipe ends to be the standard output and error of a service.
     pub(crate) fn capture(&self, name: &str) -> io::Result<(OwnedFd, OwnedFd)> {
-        let mut state = self
-            .shared
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
         let service = state.services.len();
-        state.services.push(Service {
-            name: name.to_owned(),
-            lines: VecDeque::new(),
-        });
+        state.services.push(Service { name: name.to_owned(), lines: VecDeque::new() });
         let mut pipe = || -> io::Result<OwnedFd> {
             let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
             // Ours alone: the service must see an ordinary blocking pipe.
@@ -107,11 +91,7 @@ impl Outputs {
             let event = EpollEvent::new(EpollFlags::EPOLLIN, state.streams.len() as u64);
             self.shared.epoll.add(&reader, event)?;
             let pipe = File::from(reader);
-            state.streams.push(Some(Stream {
-                pipe,
-                service,
-                partial: Vec::new(),
-            }));
+            state.streams.push(Some(Stream { pipe, service, partial: Vec::new() }));
             Ok(writer)
         };
         Ok((pipe()?, pipe()?))
@@ -121,16 +101,8 @@ impl Outputs {
     /// called when the services have ended.
     pub(crate) fn finish(mut self) -> Vec<(String, Vec<String>)> {
         self.stop();
-        let mut state = self
-            .shared
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        state
-            .services
-            .drain(..)
-            .map(|it| (it.name, it.lines.into()))
-            .collect()
+        let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.services.drain(..).map(|it| (it.name, it.lines.into())).collect()
     }
 
     fn stop(&mut self) {
@@ -176,11 +148,7 @@ impl Shared {
             Err(error) if error.kind() == ErrorKind::Interrupted => Some(0),
             Err(error) if error.kind() == ErrorKind::WouldBlock => None,
             Ok(count) if count > 0 => {
-                stream.keep(
-                    &buffer[..count],
-                    &mut state.services[stream.service],
-                    self.echo,
-                );
+                stream.keep(&buffer[..count], &mut state.services[stream.service], self.echo);
                 Some(count)
             }
             _ => {
@@ -225,8 +193,7 @@ impl Stream {
 
     fn extend(&mut self, bytes: &[u8]) {
         let room = LINE - self.partial.len();
-        self.partial
-            .extend_from_slice(&bytes[..bytes.len().min(room)]);
+        self.partial.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 
     fn end(&mut self, service: &mut Service, echo: bool) {
@@ -252,11 +219,7 @@ impl Stream {
 
 /// Where the last lines begin that will be kept; `None`: all will.
 fn last_lines(bytes: &[u8]) -> Option<usize> {
-    let newlines = bytes
-        .iter()
-        .enumerate()
-        .rev()
-        .filter(|(_, byte)| **byte == b'\n');
+    let newlines = bytes.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n');
     newlines.map(|(at, _)| at + 1).nth(LINES)
 }
 

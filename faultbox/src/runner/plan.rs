@@ -35,12 +35,7 @@ mod tests {
     fn choose(name: Option<&str>) -> Vec<String> {
         let tests = ["test_a", "test_ab", "test_test_a"].map(str::to_owned);
         let test = name.map(str::to_owned);
-        Selection {
-            test,
-            runs: 1,
-            seed: 0,
-        }
-        .choose(&tests)
+        Selection { test, runs: 1, seed: 0 }.choose(&tests)
     }
 
     #[test]
@@ -55,11 +50,7 @@ mod tests {
 
     #[test]
     fn runs_count_seeds_upwards() {
-        let all = Selection {
-            test: None,
-            runs: 3,
-            seed: u64::MAX - 1,
-        };
+        let all = Selection { test: None, runs: 3, seed: u64::MAX - 1 };
         assert_eq!(all.seeds().collect::<Vec<_>>(), [u64::MAX - 1, u64::MAX, 0]);
     }
 }

@@ -45,14 +45,8 @@ pub(crate) fn occupant(port: u16) -> Option<Occupant> {
         results => results.contains(&Err(Errno::EADDRINUSE)),
     };
     match (listening(port), taken) {
-        (Some(inode), _) => Some(Occupant {
-            port,
-            process: owner(inode),
-        }),
-        (None, true) => Some(Occupant {
-            port,
-            process: None,
-        }),
+        (Some(inode), _) => Some(Occupant { port, process: owner(inode) }),
+        (None, true) => Some(Occupant { port, process: None }),
         // Not allowed to try, or no such family here; nobody listens.
         (None, false) => None,
     }
@@ -60,11 +54,7 @@ pub(crate) fn occupant(port: u16) -> Option<Occupant> {
 
 /// Binds the way servers do, past connections that linger but not past a listener (`ip(7)`).
 fn try_to_bind(address: SocketAddr) -> Result<(), Errno> {
-    let family = if address.is_ipv4() {
-        AddressFamily::Inet
-    } else {
-        AddressFamily::Inet6
-    };
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     setsockopt(&socket, sockopt::ReuseAddr, &true)?;
     if address.is_ipv6() {
@@ -87,11 +77,7 @@ fn listener(line: &str, port: u16) -> Option<u64> {
     let fields: Vec<&str> = line.split_ascii_whitespace().collect();
     let (_, local_port) = fields.get(1)?.rsplit_once(':')?;
     let is_it = u16::from_str_radix(local_port, 16) == Ok(port) && *fields.get(3)? == LISTEN;
-    if is_it {
-        fields.get(9)?.parse().ok()
-    } else {
-        None
-    }
+    if is_it { fields.get(9)?.parse().ok() } else { None }
 }
 
 /// The process that has the socket open.
@@ -101,9 +87,7 @@ fn owner(inode: u64) -> Option<(u32, String)> {
     processes
         .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
         .find(|pid| {
-            let descriptors = fs::read_dir(format!("/proc/{pid}/fd"))
-                .into_iter()
-                .flatten();
+            let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
             descriptors
                 .flatten()
                 .any(|entry| fs::read_link(entry.path()).is_ok_and(|it| it == Path::new(&link)))
@@ -131,10 +115,7 @@ mod tests {
             let found = occupant(port).unwrap();
             assert_eq!(found.process.as_ref().unwrap().0, std::process::id());
             let text = found.to_string();
-            assert!(
-                text.starts_with(&format!("port {port} already in use by pid ")),
-                "{text}"
-            );
+            assert!(text.starts_with(&format!("port {port} already in use by pid ")), "{text}");
             drop(socket);
             assert_eq!(occupant(port), None);
         }

@@ -31,11 +31,7 @@ pub(crate) struct Quiet {
 impl Quiet {
     /// Nothing has come yet.
     pub(crate) fn new(log: Arc<Log>) -> Self {
-        Self {
-            log,
-            created: Instant::now(),
-            last: AtomicU64::new(0),
-        }
+        Self { log, created: Instant::now(), last: AtomicU64::new(0) }
     }
 
     /// Returns when nothing has come for 10 ms, or after 250 ms.

@@ -132,17 +132,13 @@ impl<'a> RunningTest<'a> {
 
     /// What the windows have done, and what else there is to say.
     pub(crate) fn into_findings(self) -> (Vec<crate::report::WindowReport>, Vec<String>) {
-        (
-            self.faults.into_inner().into_reports(),
-            self.warnings.into_inner(),
-        )
+        (self.faults.into_inner().into_reports(), self.warnings.into_inner())
     }
 
     fn close(&self, window: usize) {
         let closed = self.faults.borrow_mut().close(window);
         if let Some((service, keywords)) = closed {
-            self.log
-                .push(&service, EventKind::FaultRemoved { keywords });
+            self.log.push(&service, EventKind::FaultRemoved { keywords });
         }
     }
 }
@@ -161,15 +157,12 @@ impl Host for RunningTest<'_> {
         self.note_ends();
         let sent = format!("{interface}.{}", describe_step(step));
         self.log.push(service, EventKind::StepSend { step: sent });
-        let dialer = Dialer {
-            driver: self.sandbox.driver,
-        };
+        let dialer = Dialer { driver: self.sandbox.driver };
         let cancelled = || self.is_cancelled();
         let limit = Limit::new(self.deadline.get(), &cancelled);
         let reply = protocol::run(step, &dialer, "localhost", port, &limit);
         let received = format!("{interface}.{}", describe_reply(step, reply.as_ref()));
-        self.log
-            .push(service, EventKind::StepReceive { step: received });
+        self.log.push(service, EventKind::StepReceive { step: received });
         self.note_ends();
         self.settle();
         reply
@@ -177,25 +170,17 @@ impl Host for RunningTest<'_> {
 
     fn fault(&self, request: &FaultRequest) -> Result<ScopeId, HostError> {
         let (declared, targets) = (self.declared.borrow(), self.targets.borrow());
-        let places = Places {
-            services: &declared,
-            targets: &targets,
-        };
-        let window = self
-            .faults
-            .borrow_mut()
-            .open(request, places)
-            .map_err(|error| {
-                let builtin = match request.window {
-                    FaultWindow::Scoped => "fault()",
-                    FaultWindow::Imperative => "fault_start()",
-                };
-                HostError(format!("{builtin}: {error}"))
-            })?;
+        let places = Places { services: &declared, targets: &targets };
+        let window = self.faults.borrow_mut().open(request, places).map_err(|error| {
+            let builtin = match request.window {
+                FaultWindow::Scoped => "fault()",
+                FaultWindow::Imperative => "fault_start()",
+            };
+            HostError(format!("{builtin}: {error}"))
+        })?;
         let mut keywords: Vec<_> = request.rules.iter().map(|it| it.keyword.clone()).collect();
         keywords.sort();
-        self.log
-            .push(&request.service, EventKind::FaultApplied { keywords });
+        self.log.push(&request.service, EventKind::FaultApplied { keywords });
         self.settle();
         Ok(ScopeId(window as u32))
     }
@@ -232,9 +217,7 @@ pub(crate) struct Loading {
 impl Loading {
     /// May take this long.
     pub(crate) fn within(timeout: Duration) -> Self {
-        Self {
-            deadline: after(timeout),
-        }
+        Self { deadline: after(timeout) }
     }
 }
 

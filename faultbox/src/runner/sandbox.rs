@@ -46,12 +46,7 @@ impl Sandbox {
             Ok(driver) => (driver, None),
             Err(error) => (netns::host(), Some(error.to_string())),
         };
-        Ok(Self {
-            driver,
-            shared_network,
-            mark: mark::of_run(session.id(), run),
-            cgroup,
-        })
+        Ok(Self { driver, shared_network, mark: mark::of_run(session.id(), run), cgroup })
     }
 
     /// Creates the cgroup of a service, the `position`th of the run; `None` where there are none.
@@ -83,10 +78,7 @@ impl Sandbox {
 }
 
 fn create(path: &std::path::Path) -> Result<(), SandboxError> {
-    fs::create_dir(path).map_err(|error| SandboxError {
-        path: path.to_owned(),
-        error,
-    })
+    fs::create_dir(path).map_err(|error| SandboxError { path: path.to_owned(), error })
 }
 
 impl Drop for Sandbox {
@@ -95,10 +87,7 @@ impl Drop for Sandbox {
             return mark::kill_run(&self.mark);
         };
         if let Err(error) = cgroup::remove(path, Instant::now() + PATIENCE) {
-            eprintln!(
-                "warning: cannot remove the cgroup {}: {error}",
-                path.display()
-            );
+            eprintln!("warning: cannot remove the cgroup {}: {error}", path.display());
         }
     }
 }

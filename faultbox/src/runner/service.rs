@@ -43,9 +43,8 @@ impl RunningService {
         declared: &Service,
         sink: Arc<dyn RecordSink>,
     ) -> Result<Self, String> {
-        let cgroup = sandbox
-            .service_cgroup(position, &declared.name)
-            .map_err(|error| error.to_string())?;
+        let cgroup =
+            sandbox.service_cgroup(position, &declared.name).map_err(|error| error.to_string())?;
         let target = engine
             .target(&declared.name, cgroup.as_deref(), sandbox.driver, sink)
             .map_err(|error| error.to_string())?;
@@ -87,10 +86,7 @@ impl RunningService {
                     .map_err(|error| fail(format!("cannot capture its output: {error}")))?,
             ),
         };
-        let process = self
-            .target
-            .spawn(&launch)
-            .map_err(|error| fail(error.to_string()))?;
+        let process = self.target.spawn(&launch).map_err(|error| fail(error.to_string()))?;
         let pid = process.pid();
         self.process = Some(process);
         self.phase = Phase::Starting;

@@ -71,12 +71,7 @@ impl SessionPaths {
         let id = SessionId::random()?;
         let directory = base.join(&id.0);
         let cgroup = own_cgroup.map(|own| own.join(id.cgroup_name()));
-        Ok(Self {
-            id,
-            base,
-            directory,
-            cgroup,
-        })
+        Ok(Self { id, base, directory, cgroup })
     }
 
     /// Removes what this session has left. Nothing is left when its directory is gone, because
@@ -111,21 +106,15 @@ impl Session {
         let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|(_, it)| it)?;
         drop(base);
         let cgroup = paths.cgroup.clone().filter(|path| {
-            let record = fs::write(
-                paths.directory.join("cgroup"),
-                path.as_os_str().as_encoded_bytes(),
-            );
+            let record =
+                fs::write(paths.directory.join("cgroup"), path.as_os_str().as_encoded_bytes());
             record.is_ok() && fs::create_dir(path).is_ok()
         });
         if cgroup.is_none() {
             // What the file names does not exist, so descendants have to be found by their mark.
             let _ = fs::remove_file(paths.directory.join("cgroup"));
         }
-        Ok(Self {
-            paths,
-            cgroup,
-            _lock: lock,
-        })
+        Ok(Self { paths, cgroup, _lock: lock })
     }
 
     /// Its id.
@@ -142,10 +131,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         if let Err(error) = self.paths.clean() {
-            eprintln!(
-                "warning: session {} is not fully removed: {error}",
-                self.paths.id
-            );
+            eprintln!("warning: session {} is not fully removed: {error}", self.paths.id);
         }
     }
 }
@@ -177,10 +163,7 @@ fn lock_base(base: &Path) -> io::Result<Flock<File>> {
             return Ok(lock);
         }
     }
-    Err(io::Error::other(format!(
-        "{} keeps vanishing",
-        base.display()
-    )))
+    Err(io::Error::other(format!("{} keeps vanishing", base.display())))
 }
 
 /// Removes the directory that holds the sessions, unless there are any or will be soon.
@@ -238,11 +221,7 @@ fn clean(directory: &Path, id: &SessionId) -> io::Result<()> {
     // Whatever the file says: only a cgroup that carries the session's own id is its own.
     let own_name = id.cgroup_name();
     match recorded {
-        Ok(path)
-            if path
-                .file_name()
-                .is_some_and(|name| name == own_name.as_str()) =>
-        {
+        Ok(path) if path.file_name().is_some_and(|name| name == own_name.as_str()) => {
             if cgroup::is_cgroup(&path) {
                 cgroup::remove(&path, Instant::now() + PATIENCE)?;
             }
@@ -306,10 +285,7 @@ mod tests {
         fs::create_dir(&base).unwrap();
         fs::set_permissions(&base, fs::Permissions::from_mode(0o777)).unwrap();
         let error = Session::open(SessionPaths::below(base.clone(), None).unwrap()).unwrap_err();
-        assert!(
-            error.to_string().contains("remove it or set TMPDIR"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("remove it or set TMPDIR"), "{error}");
         fs::remove_dir(&base).unwrap();
         std::os::unix::fs::symlink("/tmp", &base).unwrap();
         assert!(Session::open(SessionPaths::below(base.clone(), None).unwrap()).is_err());

@@ -38,9 +38,8 @@ fn wait_for_all(services: &mut [RunningService], deadline: Instant) {
             service.ended();
         }
         let running = services.iter().filter_map(RunningService::process);
-        let mut descriptors: Vec<_> = running
-            .map(|it| PollFd::new(it.as_fd(), PollFlags::POLLIN))
-            .collect();
+        let mut descriptors: Vec<_> =
+            running.map(|it| PollFd::new(it.as_fd(), PollFlags::POLLIN)).collect();
         let left = deadline.saturating_duration_since(Instant::now());
         if descriptors.is_empty() || left.is_zero() {
             return;

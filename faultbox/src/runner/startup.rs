@@ -113,11 +113,8 @@ impl Startup<'_> {
         match &service.declared.healthcheck {
             Some(healthcheck) => {
                 let now = Instant::now();
-                checks[index] = Some(Check {
-                    begin: now,
-                    deadline: now + healthcheck.timeout(),
-                    next: now,
-                });
+                checks[index] =
+                    Some(Check { begin: now, deadline: now + healthcheck.timeout(), next: now });
             }
             None => self.ready(service),
         }
@@ -126,8 +123,7 @@ impl Startup<'_> {
 
     fn ready(&self, service: &mut RunningService) {
         service.phase = Phase::Ready;
-        self.log
-            .push(&service.declared.name, EventKind::ServiceReady);
+        self.log.push(&service.declared.name, EventKind::ServiceReady);
     }
 
     /// Tries a healthcheck once.
@@ -141,9 +137,7 @@ impl Startup<'_> {
         };
         let has_ended = || service.process().is_none_or(|it| is_readable(it.as_fd()));
         let cancelled = || (self.cancelled)() || has_ended();
-        let dialer = Dialer {
-            driver: self.sandbox.driver,
-        };
+        let dialer = Dialer { driver: self.sandbox.driver };
         match healthcheck.attempt(&dialer, &Limit::new(check.deadline, &cancelled)) {
             Ok(()) => return Ok(true),
             Err(error) if error.kind() == ErrorKind::InvalidInput => {
@@ -172,11 +166,8 @@ impl Startup<'_> {
             }
             let how = describe(exit);
             let name = &service.declared.name;
-            self.log
-                .push(name, EventKind::ServiceExited { how: how.clone() });
-            return Err(format!(
-                "service {name:?} exited before becoming ready ({how})"
-            ));
+            self.log.push(name, EventKind::ServiceExited { how: how.clone() });
+            return Err(format!("service {name:?} exited before becoming ready ({how})"));
         }
         Ok(())
     }
@@ -189,17 +180,11 @@ fn refuse_taken_port(services: &[RunningService], index: usize) -> Result<(), St
         let owner = services.iter().find_map(|other| {
             let process = other.process()?;
             let mut ports = other.declared.interfaces.iter().map(|it| it.port);
-            ports
-                .any(|port| port == interface.port)
-                .then(|| process.pid())
+            ports.any(|port| port == interface.port).then(|| process.pid())
         });
         if let Some(pid) = owner {
             let process = Some((pid, port::name_of(pid)));
-            return Err(Occupant {
-                port: interface.port,
-                process,
-            }
-            .to_string());
+            return Err(Occupant { port: interface.port, process }.to_string());
         }
     }
     Ok(())
@@ -207,10 +192,7 @@ fn refuse_taken_port(services: &[RunningService], index: usize) -> Result<(), St
 
 /// Sleeps until a process ends, the user interrupts, or `until`.
 fn wait(services: &[RunningService], until: Instant) {
-    let processes = services
-        .iter()
-        .filter_map(RunningService::process)
-        .map(AsFd::as_fd);
+    let processes = services.iter().filter_map(RunningService::process).map(AsFd::as_fd);
     let mut descriptors: Vec<_> = processes
         .chain(interrupt::descriptor())
         .map(|it| PollFd::new(it, PollFlags::POLLIN))

@@ -87,10 +87,7 @@ pub(crate) fn run(order: &Order, session: &Session, out: impl Write) -> Ending {
         if let Some(name) = &order.selection.test
             && !loaded.suites.is_empty()
         {
-            eprintln!(
-                "error: no test matches {name:?}; available: {}",
-                loaded.known.join(", ")
-            );
+            eprintln!("error: no test matches {name:?}; available: {}", loaded.known.join(", "));
         }
         return Ending::Broken;
     }
@@ -137,18 +134,11 @@ struct LoadedFiles {
 
 /// Loads every file, saying on standard error which cannot be used and why.
 fn load_all(order: &Order) -> LoadedFiles {
-    let mut all = LoadedFiles {
-        suites: Vec::new(),
-        any_unusable: false,
-        known: Vec::new(),
-    };
+    let mut all = LoadedFiles { suites: Vec::new(), any_unusable: false, known: Vec::new() };
     for path in &order.files {
         match load(path, order.timeout) {
             Ok((file, tests)) => {
-                all.suites.push(Suite {
-                    file,
-                    tests: order.selection.choose(&tests),
-                });
+                all.suites.push(Suite { file, tests: order.selection.choose(&tests) });
                 all.known.extend(tests);
             }
             Err(error) => {
@@ -171,17 +161,9 @@ fn load(path: &Path, timeout: Duration) -> Result<(SpecFile, Vec<String>), SpecE
         Ok((file, tests))
     };
     thread::scope(|scope| {
-        let thread = thread::Builder::new()
-            .name("load".to_owned())
-            .stack_size(STACK);
-        let result = thread
-            .spawn_scoped(scope, work)
-            .map(thread::ScopedJoinHandle::join);
-        let broken = |text: String| SpecError {
-            text,
-            location: None,
-            line: None,
-        };
+        let thread = thread::Builder::new().name("load".to_owned()).stack_size(STACK);
+        let result = thread.spawn_scoped(scope, work).map(thread::ScopedJoinHandle::join);
+        let broken = |text: String| SpecError { text, location: None, line: None };
         match result {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(broken(format!("{}: a bug in faultbox", path.display()))),
@@ -224,13 +206,7 @@ fn run_all(
                     continue;
                 }
                 number += 1;
-                let run = TestRun {
-                    setting,
-                    file: &suite.file,
-                    test,
-                    seed,
-                    number,
-                };
+                let run = TestRun { setting, file: &suite.file, test, seed, number };
                 let report = run.run();
                 match report.outcome {
                     Outcome::Passed => tally.passed += 1,

@@ -77,24 +77,14 @@ impl TestRun<'_> {
     pub(crate) fn run(self) -> TestReport {
         let result = thread::scope(|scope| {
             let thread = thread::Builder::new().name(format!("run {}", self.number));
-            let thread = thread
-                .stack_size(STACK)
-                .spawn_scoped(scope, move || self.execute())?;
-            thread
-                .join()
-                .map_err(|payload| io::Error::other(describe_panic(&payload)))
+            let thread = thread.stack_size(STACK).spawn_scoped(scope, move || self.execute())?;
+            thread.join().map_err(|payload| io::Error::other(describe_panic(&payload)))
         });
         result.unwrap_or_else(|error| self.failed(format!("cannot run the test: {error}")))
     }
 
     fn execute(self) -> TestReport {
-        let Setting {
-            engine,
-            session,
-            timeout,
-            debug,
-            ..
-        } = self.setting;
+        let Setting { engine, session, timeout, debug, .. } = self.setting;
         self.say("running test", &[("test", self.test)]);
         let sandbox = match Sandbox::enter(session, self.number) {
             Ok(sandbox) => sandbox,
@@ -108,9 +98,8 @@ impl TestRun<'_> {
         let log = Arc::new(Log::new(Names::default()));
         let (dropped, misses) = (engine.dropped(), engine.misses());
         let test = RunningTest::new(engine, &sandbox, &log, timeout, self.seed);
-        let verdict = evaluate(self.file, &test, |loaded| {
-            self.test(loaded, &test, &sandbox, &outputs, &log)
-        });
+        let verdict =
+            evaluate(self.file, &test, |loaded| self.test(loaded, &test, &sandbox, &outputs, &log));
         let verdict = verdict.unwrap_or_else(|error| Verdict {
             outcome: failure(error.text, error.location),
             duration: Duration::ZERO,
@@ -126,10 +115,7 @@ impl TestRun<'_> {
         let events = log.finish();
         let faulted = faulted_per_service(&events);
         for service in &mut services {
-            service.faulted = faulted
-                .get(service.name.as_str())
-                .copied()
-                .unwrap_or_default();
+            service.faulted = faulted.get(service.name.as_str()).copied().unwrap_or_default();
         }
         for (name, lines) in outputs.finish() {
             if let Some(service) = services.iter_mut().find(|it| it.name == name) {
@@ -139,9 +125,8 @@ impl TestRun<'_> {
         services.sort_by(|a, b| a.name.cmp(&b.name));
         let unexamined = engine.misses() - misses;
         if unexamined > 0 {
-            warnings.push(format!(
-                "{unexamined} calls passed unexamined (the kernel skipped a hook)"
-            ));
+            warnings
+                .push(format!("{unexamined} calls passed unexamined (the kernel skipped a hook)"));
         }
         let result = match verdict.outcome {
             Outcome::Passed => "pass",
@@ -174,25 +159,23 @@ impl TestRun<'_> {
         let quiet = Arc::new(Quiet::new(Arc::clone(log)));
         let sink: Arc<dyn RecordSink> = quiet.clone();
         let declared = loaded.declarations().services.clone();
-        let result = self
-            .start(&declared, test, sandbox, outputs, log, &sink)
-            .and_then(|()| {
-                let has_checks = declared.iter().any(|it| it.healthcheck.is_some());
-                if has_checks && self.setting.trace > TraceLevel::Off {
-                    // What the last healthcheck has caused must not be taken for the test's doing.
-                    quiet.wait();
-                }
-                test.begin();
-                loaded.call(self.test).map_err(|failed| {
-                    let reason = match failed.kind {
-                        FailureKind::Timeout => {
-                            format!("timed out after {}", go_duration(self.setting.timeout))
-                        }
-                        _ => failed.reason,
-                    };
-                    (reason, failed.location)
-                })
-            });
+        let result = self.start(&declared, test, sandbox, outputs, log, &sink).and_then(|()| {
+            let has_checks = declared.iter().any(|it| it.healthcheck.is_some());
+            if has_checks && self.setting.trace > TraceLevel::Off {
+                // What the last healthcheck has caused must not be taken for the test's doing.
+                quiet.wait();
+            }
+            test.begin();
+            loaded.call(self.test).map_err(|failed| {
+                let reason = match failed.kind {
+                    FailureKind::Timeout => {
+                        format!("timed out after {}", go_duration(self.setting.timeout))
+                    }
+                    _ => failed.reason,
+                };
+                (reason, failed.location)
+            })
+        });
         let duration = begin.elapsed();
         let cancellation = test.cancellation();
         test.lift_all();
@@ -208,11 +191,7 @@ impl TestRun<'_> {
         };
         // A service that hangs is the likeliest reason for a timeout: no need to ask it nicely.
         let kill = cancellation.is_some_and(|it| it != Cancellation::Interrupted);
-        Verdict {
-            outcome,
-            duration,
-            kill,
-        }
+        Verdict { outcome, duration, kill }
     }
 
     fn start(
@@ -248,14 +227,8 @@ impl TestRun<'_> {
         });
         let started = |service: &Service, pid: u32| {
             let Source::Binary(binary) = &service.source;
-            self.say(
-                "starting session",
-                &[("binary", binary), ("service", &service.name)],
-            );
-            self.say(
-                "target started",
-                &[("pid", &pid.to_string()), ("service", &service.name)],
-            );
+            self.say("starting session", &[("binary", binary), ("service", &service.name)]);
+            self.say("target started", &[("pid", &pid.to_string()), ("service", &service.name)]);
         };
         let startup = Startup {
             declared,
@@ -279,10 +252,7 @@ impl TestRun<'_> {
 
     fn say(&self, message: &str, values: &[(&str, &str)]) {
         if !self.setting.quiet {
-            eprintln!(
-                "{}",
-                log_line(SystemTime::now(), Level::Info, "starlark", message, values)
-            );
+            eprintln!("{}", log_line(SystemTime::now(), Level::Info, "starlark", message, values));
         }
     }
 

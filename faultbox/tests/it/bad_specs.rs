@@ -26,11 +26,7 @@ fn expected(source: &str) -> Expected {
         }
     }
     if source.is_empty() {
-        expected = Expected {
-            code: Some(1),
-            texts: vec!["no tests found".into()],
-            flags: vec![],
-        };
+        expected = Expected { code: Some(1), texts: vec!["no tests found".into()], flags: vec![] };
     }
     expected
 }
@@ -49,9 +45,7 @@ fn every_bad_spec_gets_its_error_and_leaves_nothing() {
         let source = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
         let expected = expected(&source);
         let name = format!("specs/bad/{}", path.file_name().unwrap().to_str().unwrap());
-        let code = expected
-            .code
-            .unwrap_or_else(|| panic!("{name} does not say what to expect"));
+        let code = expected.code.unwrap_or_else(|| panic!("{name} does not say what to expect"));
         let flags = expected.flags.iter().map(String::as_str);
         let arguments: Vec<&str> = [name.as_str()].into_iter().chain(flags).collect();
         let run = Place::new().test(&arguments);
@@ -64,20 +58,12 @@ fn every_bad_spec_gets_its_error_and_leaves_nothing() {
         if run.code != code || !has_all || (is_spec_error && !is_on_stderr) {
             let tail = |text: &str| text.chars().take(1500).collect::<String>();
             let (out, err) = (tail(&run.stdout), tail(&run.stderr));
-            wrong.push(format!(
-                "{name}: {expected:?}, got exit={}\n{out}\n{err}",
-                run.code
-            ));
+            wrong.push(format!("{name}: {expected:?}, got exit={}\n{out}\n{err}", run.code));
         }
         count += 1;
     }
     assert!(count >= 30, "only {count} specs found");
-    assert!(
-        wrong.is_empty(),
-        "{} of {count}:\n{}",
-        wrong.len(),
-        wrong.join("\n---\n")
-    );
+    assert!(wrong.is_empty(), "{} of {count}:\n{}", wrong.len(), wrong.join("\n---\n"));
 }
 
 #[test]
@@ -96,11 +82,7 @@ fn a_directory_and_a_missing_file_are_one_clear_error_each() {
 #[test]
 fn a_file_that_cannot_be_loaded_does_not_keep_the_others_from_running() {
     let run = Place::new()
-        .test(&[
-            "specs/bad/syntax-error.star",
-            "specs/tutorial/first-test.star",
-        ])
+        .test(&["specs/bad/syntax-error.star", "specs/tutorial/first-test.star"])
         .expect(1);
-    run.says("error: specs/bad/syntax-error.star:")
-        .prints("\n4 passed, 0 failed\n");
+    run.says("error: specs/bad/syntax-error.star:").prints("\n4 passed, 0 failed\n");
 }

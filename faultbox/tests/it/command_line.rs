@@ -20,10 +20,7 @@ fn without_a_command_or_with_help_the_usage_is_printed() {
 
 #[test]
 fn the_version_is_that_of_the_package() {
-    assert_eq!(
-        faultbox(&["--version"]).expect(0).stdout,
-        "faultbox 0.1.0\n"
-    );
+    assert_eq!(faultbox(&["--version"]).expect(0).stdout, "faultbox 0.1.0\n");
 }
 
 #[test]
@@ -34,12 +31,7 @@ fn mistakes_on_the_command_line_are_usage_errors() {
         &["test", "--runs", "0", "specs/tutorial/first-test.star"],
         &["test", "--seed", "x", "specs/tutorial/first-test.star"],
         &["test", "--show", "some", "specs/tutorial/first-test.star"],
-        &[
-            "test",
-            "--engine",
-            "magic",
-            "specs/tutorial/first-test.star",
-        ],
+        &["test", "--engine", "magic", "specs/tutorial/first-test.star"],
         &["test", "--timeout", "5", "specs/tutorial/first-test.star"],
         &["test", "--test"],
     ] {
@@ -54,19 +46,11 @@ fn mistakes_on_the_command_line_are_usage_errors() {
 fn flags_may_stand_anywhere_and_be_joined_by_an_equals_sign() {
     let place = Place::new();
     let engine = format!("--engine={}", engine());
-    let arguments = [
-        "test",
-        "--seed=7",
-        "specs/tutorial/first-test.star",
-        "--test=ping",
-        &engine,
-        "--quiet",
-    ];
+    let arguments =
+        ["test", "--seed=7", "specs/tutorial/first-test.star", "--test=ping", &engine, "--quiet"];
     let _shared = share_machine();
     let run = finish(place.faultbox(&arguments)).expect(0);
-    run.prints("--- PASS: test_ping (")
-        .prints("ms, seed=7) ---")
-        .prints("1 passed, 0 failed");
+    run.prints("--- PASS: test_ping (").prints("ms, seed=7) ---").prints("1 passed, 0 failed");
     assert_eq!(run.stderr, "");
 }
 
@@ -76,14 +60,9 @@ fn without_a_file_the_default_one_is_run_or_missed() {
     let _shared = share_machine();
     let mut command = place.faultbox_test(&["--quiet"]);
     command.current_dir(&place.path);
-    finish(command)
-        .expect(1)
-        .says("error: no spec given and there is no faultbox.star here");
+    finish(command).expect(1).says("error: no spec given and there is no faultbox.star here");
     let source = fs::read_to_string(super::project::root().join("specs/tutorial/first-test.star"));
-    place.spec(
-        "faultbox.star",
-        &source.unwrap().replace("\"bin\"", "\"{bin}\""),
-    );
+    place.spec("faultbox.star", &source.unwrap().replace("\"bin\"", "\"{bin}\""));
     let mut command = place.faultbox_test(&["--quiet"]);
     command.current_dir(&place.path);
     finish(command).expect(0).prints("4 passed, 0 failed");
@@ -91,20 +70,15 @@ fn without_a_file_the_default_one_is_run_or_missed() {
 
 #[test]
 fn a_name_that_no_test_has_is_an_error_that_lists_those_there_are() {
-    let run = Place::new()
-        .test(&["specs/tutorial/first-test.star", "--test", "pong"])
-        .expect(1);
-    run.says("error: no test matches \"pong\"")
-        .says("test_ping")
-        .says("test_set_and_get");
+    let run = Place::new().test(&["specs/tutorial/first-test.star", "--test", "pong"]).expect(1);
+    run.says("error: no test matches \"pong\"").says("test_ping").says("test_set_and_get");
     assert_eq!(run.stdout, "");
 }
 
 #[test]
 fn several_files_run_in_order_with_one_summary() {
-    let run = Place::new()
-        .test(&["specs/tutorial/ops.star", "specs/tutorial/first-test.star"])
-        .expect(0);
+    let run =
+        Place::new().test(&["specs/tutorial/ops.star", "specs/tutorial/first-test.star"]).expect(0);
     run.prints("\n\n5 passed, 0 failed\n");
     assert_eq!(run.stdout.matches(" passed, ").count(), 1);
     let at = |text| run.stdout.find(text).unwrap();
@@ -130,32 +104,20 @@ def test_chance():
     let arguments = [spec.as_str(), "--runs", "8", "--seed", "3"];
     let run = place.test(&arguments).expect(2);
     let header = run.block("test_chance")[0].to_owned();
-    assert!(
-        header.contains("/8 runs passed, first failing seed="),
-        "{header}"
-    );
+    assert!(header.contains("/8 runs passed, first failing seed="), "{header}");
     let passed: u32 = header.split(['(', '/']).nth(1).unwrap().parse().unwrap();
     assert!(passed > 0 && passed < 8, "{header}");
     run.prints(&format!("\n{passed} passed, {} failed\n", 8 - passed));
     // The same seeds, the same decisions.
-    assert_eq!(
-        place.test(&arguments).expect(2).block("test_chance")[0],
-        header
-    );
+    assert_eq!(place.test(&arguments).expect(2).block("test_chance")[0], header);
     // The seed that is printed replays the failure.
-    let seed = header
-        .rsplit("seed=")
-        .next()
-        .unwrap()
-        .trim_end_matches(") ---");
+    let seed = header.rsplit("seed=").next().unwrap().trim_end_matches(") ---");
     place.test(&[&spec, "--seed", seed]).expect(2);
 }
 
 #[test]
 fn show_fail_hides_what_passed() {
-    let run = Place::new()
-        .test(&["specs/tutorial/first-test.star", "--show", "fail"])
-        .expect(0);
+    let run = Place::new().test(&["specs/tutorial/first-test.star", "--show", "fail"]).expect(0);
     assert_eq!(run.stdout, "\n4 passed, 0 failed\n");
 }
 
@@ -174,10 +136,7 @@ def test_b():
 "#,
     );
     let run = place.test(&[&spec, "--debug"]).expect(0);
-    run.says("hello 7\n")
-        .says("again\n")
-        .says("[db] ")
-        .says("engine: ");
+    run.says("hello 7\n").says("again\n").says("[db] ").says("engine: ");
     assert_eq!(run.stderr.matches("loading").count(), 1, "{}", run.stderr);
     for text in ["hello", "loading", "[db] ", "INF"] {
         assert!(!run.stdout.contains(text), "{text} in {}", run.stdout);
@@ -191,22 +150,13 @@ fn a_reader_that_goes_away_ends_the_session_quietly() {
     let place = Place::new();
     let _shared = share_machine();
     let mut child = place
-        .faultbox_test(&[
-            "--quiet",
-            "--debug",
-            "specs/tutorial/first-test.star",
-            "--runs",
-            "3",
-        ])
+        .faultbox_test(&["--quiet", "--debug", "specs/tutorial/first-test.star", "--runs", "3"])
         .spawn()
         .unwrap();
     let mut one = [0];
     child.stdout.take().unwrap().read_exact(&mut one).unwrap();
     let run = super::project::await_end(child, std::time::Instant::now());
-    assert!(
-        !run.stderr.contains("panic") && !run.stderr.contains("Broken pipe"),
-        "{run:?}"
-    );
+    assert!(!run.stderr.contains("panic") && !run.stderr.contains("Broken pipe"), "{run:?}");
     assert_eq!(run.code, 1, "{run:?}");
     super::litter::assert_none(&place, std::time::Duration::from_secs(2));
 }

@@ -54,8 +54,7 @@ fn interrupted_by(send: impl Fn(Pid)) {
     let begin = Instant::now();
     send(Pid::from_raw(child.id() as i32));
     let run = await_end(child, begin).expect(130);
-    run.prints("--- PASS: test_a (")
-        .prints("\n1 passed, 0 failed, 2 not run (interrupted)\n");
+    run.prints("--- PASS: test_a (").prints("\n1 passed, 0 failed, 2 not run (interrupted)\n");
     assert!(!run.stdout.contains("test_b"), "{}", run.stdout);
     litter::assert_none(&place, Duration::from_millis(100));
 }
@@ -102,10 +101,6 @@ def test_a():
     kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
     let run = await_end(child, begin).expect(130);
     run.prints("0 passed, 0 failed, 1 not run (interrupted)");
-    assert!(
-        run.elapsed < Duration::from_secs(2) || super::project::is_slow(),
-        "{:?}",
-        run.elapsed
-    );
+    assert!(run.elapsed < Duration::from_secs(2) || super::project::is_slow(), "{:?}", run.elapsed);
     litter::assert_none(&place, Duration::from_millis(100));
 }

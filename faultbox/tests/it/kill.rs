@@ -46,12 +46,8 @@ impl Enclosure {
         let mount = mounts.lines().find(|line| line.contains(" - cgroup2 "))?;
         let point = mount.split(' ').nth(4)?;
         let membership = fs::read_to_string("/proc/self/cgroup").unwrap();
-        let own = membership
-            .lines()
-            .find_map(|line| line.strip_prefix("0::/"))?;
-        let path = Path::new(point)
-            .join(own)
-            .join(format!("fb-it-{}", std::process::id()));
+        let own = membership.lines().find_map(|line| line.strip_prefix("0::/"))?;
+        let path = Path::new(point).join(own).join(format!("fb-it-{}", std::process::id()));
         fs::create_dir(&path).ok()?;
         Some(Self(path))
     }
@@ -62,12 +58,7 @@ impl Enclosure {
         // SAFETY: opens, writes and closes a file between fork and exec; the closure allocates
         // nothing that another thread could hold a lock of, as the path exists already.
         unsafe {
-            command.pre_exec(move || {
-                fs::File::options()
-                    .write(true)
-                    .open(&procs)?
-                    .write_all(b"0")
-            });
+            command.pre_exec(move || fs::File::options().write(true).open(&procs)?.write_all(b"0"));
         }
     }
 
@@ -106,10 +97,7 @@ impl Instants {
 /// Where nsfs files are mounted: a network namespace that outlives its processes.
 fn pinned_namespaces() -> usize {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    mounts
-        .lines()
-        .filter(|line| line.contains(" - nsfs "))
-        .count()
+    mounts.lines().filter(|line| line.contains(" - nsfs ")).count()
 }
 
 #[test]
@@ -129,11 +117,7 @@ fn killing_the_runner_at_any_instant_leaves_nothing() {
     let namespaces = pinned_namespaces();
     // From the start to some time into the fault.
     let range = Duration::from_millis(if is_slow() { 4000 } else { 400 });
-    let seed = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap()
-        .as_nanos() as u64
-        | 1;
+    let seed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64 | 1;
     say(&format!("instants of seed {seed} up to {range:?}"));
     let mut instants = Instants(seed);
     let mut slowest = Duration::ZERO;
@@ -149,11 +133,7 @@ fn killing_the_runner_at_any_instant_leaves_nothing() {
         child.kill().unwrap();
         let killed = Instant::now();
         let run = await_end(child, begin);
-        assert_eq!(
-            run.code,
-            128 + 9,
-            "kill {number} after {instant:?}: {run:?}"
-        );
+        assert_eq!(run.code, 128 + 9, "kill {number} after {instant:?}: {run:?}");
         let is_clean = || {
             litter::processes(&place).is_empty()
                 && litter::sessions(&place).is_empty()
@@ -174,19 +154,13 @@ fn killing_the_runner_at_any_instant_leaves_nothing() {
             // Nobody breaks the calls of whoever comes after.
             let mut command = Command::new("/bin/sh");
             let file = place.path.join("after");
-            command.args([
-                "-c",
-                "echo ok > \"$0\" && cat \"$0\"",
-                file.to_str().unwrap(),
-            ]);
+            command.args(["-c", "echo ok > \"$0\" && cat \"$0\"", file.to_str().unwrap()]);
             command.stdout(std::process::Stdio::piped());
             enclosure.enclose(&mut command);
             assert_eq!(finish(command).expect(0).stdout, "ok\n");
         }
     }
-    say(&format!(
-        "{kills} kills, all clean after at most {slowest:?}"
-    ));
+    say(&format!("{kills} kills, all clean after at most {slowest:?}"));
 }
 
 #[test]
@@ -195,11 +169,7 @@ fn what_the_janitor_did_not_clean_the_next_start_does() {
     let spec = place.spec("kill.star", SPEC);
     let _shared = share_machine();
     let mut child = place.faultbox_test(&["--quiet", &spec]).spawn().unwrap();
-    let has_services = || {
-        litter::processes(&place)
-            .iter()
-            .any(|it| it.contains("mock-api"))
-    };
+    let has_services = || litter::processes(&place).iter().any(|it| it.contains("mock-api"));
     assert!(wait_until(Duration::from_secs(60), has_services));
     // Its name is that of the runner; it has no threads and is the runner's first child.
     let children = format!("/proc/{0}/task/{0}/children", child.id());
@@ -225,17 +195,11 @@ fn what_the_janitor_did_not_clean_the_next_start_does() {
 fn an_orderly_runner_survives_the_loss_of_its_janitor() {
     let place = Place::new();
     let _shared = share_machine();
-    let child = place
-        .faultbox_test(&["specs/tutorial/fault-test.star"])
-        .spawn()
-        .unwrap();
+    let child = place.faultbox_test(&["specs/tutorial/fault-test.star"]).spawn().unwrap();
     let task = format!("/proc/{0}/task/{0}/children", child.id());
     let mut killed = false;
     wait_until(Duration::from_secs(5), || {
-        for pid in fs::read_to_string(&task)
-            .unwrap_or_default()
-            .split_ascii_whitespace()
-        {
+        for pid in fs::read_to_string(&task).unwrap_or_default().split_ascii_whitespace() {
             let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
             if name.trim_end() == "faultbox-sweep" {
                 let pid = nix::unistd::Pid::from_raw(pid.parse().unwrap());

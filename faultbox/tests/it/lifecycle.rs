@@ -7,10 +7,7 @@ use super::project::{Finished, Place, is_slow};
 fn run(spec: &str, flags: &[&str]) -> Finished {
     let place = Place::new();
     let spec = place.spec("spec.star", spec);
-    let arguments: Vec<&str> = [spec.as_str()]
-        .into_iter()
-        .chain(flags.iter().copied())
-        .collect();
+    let arguments: Vec<&str> = [spec.as_str()].into_iter().chain(flags.iter().copied()).collect();
     place.test(&arguments)
 }
 
@@ -28,10 +25,7 @@ def test_a():
 
 #[test]
 fn a_service_that_ends_before_it_is_ready_fails_the_test_at_once() {
-    for (command, how) in [
-        ("exit 3", "exit code 3"),
-        ("kill -SEGV $$", "signal SIGSEGV"),
-    ] {
+    for (command, how) in [("exit 3", "exit code 3"), ("kill -SEGV $$", "signal SIGSEGV")] {
         let spec = format!(
             r#"
 db = service("db", "/bin/sh", interface("main", "tcp", 5432), args = ["-c", "echo why; {command}"],
@@ -41,9 +35,7 @@ def test_a():
 "#
         );
         let run = run(&spec, &[]).expect(2);
-        run.prints(&format!(
-            "  reason: service \"db\" exited before becoming ready ({how})\n"
-        ));
+        run.prints(&format!("  reason: service \"db\" exited before becoming ready ({how})\n"));
         run.prints("  output of db:\n    why\n");
         assert!(run.elapsed < Duration::from_secs(10), "{:?}", run.elapsed);
     }
@@ -93,11 +85,7 @@ def test_a():
 "#;
     let run = run(spec, &[]).expect(0);
     let at = |name: &str| run.stderr.find(&format!("service={name}\n")).unwrap();
-    assert!(
-        at("db") < at("api") && at("api") < at("late"),
-        "{}",
-        run.stderr
-    );
+    assert!(at("db") < at("api") && at("api") < at("late"), "{}", run.stderr);
 }
 
 #[test]
@@ -112,8 +100,7 @@ def test_a():
     fail("on purpose")
 "#;
     let run = run(spec, &[]).expect(2);
-    run.prints("  reason: on purpose\n")
-        .prints("    1 localhost:5432 7001 yes\n");
+    run.prints("  reason: on purpose\n").prints("    1 localhost:5432 7001 yes\n");
 }
 
 #[test]
@@ -128,11 +115,7 @@ def test_a():
 "#;
     let run = run(spec, &[]).expect(0);
     assert!(run.elapsed >= Duration::from_secs(2), "{:?}", run.elapsed);
-    assert!(
-        run.elapsed < Duration::from_secs(4) || is_slow(),
-        "{:?}",
-        run.elapsed
-    );
+    assert!(run.elapsed < Duration::from_secs(4) || is_slow(), "{:?}", run.elapsed);
 }
 
 #[test]
@@ -146,11 +129,7 @@ def test_a():
     assert_eq(db.main.send(data = "PING"), "PONG")
 "#;
     let run = run(spec, &[]).expect(0);
-    assert!(
-        run.elapsed < Duration::from_secs(2) || is_slow(),
-        "{:?}",
-        run.elapsed
-    );
+    assert!(run.elapsed < Duration::from_secs(2) || is_slow(), "{:?}", run.elapsed);
 }
 
 #[test]
@@ -174,11 +153,7 @@ def test_a():
     for spec in [in_a_loop, in_a_step] {
         let run = run(spec, &["--timeout", "700ms"]).expect(2);
         run.prints("  reason: timed out after 700ms\n");
-        assert!(
-            run.elapsed < Duration::from_millis(2500) || is_slow(),
-            "{:?}",
-            run.elapsed
-        );
+        assert!(run.elapsed < Duration::from_millis(2500) || is_slow(), "{:?}", run.elapsed);
     }
 }
 

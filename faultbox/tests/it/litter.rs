@@ -29,9 +29,7 @@ pub(crate) fn sessions(place: &Place) -> Vec<String> {
         .filter(|base| base.file_name().to_string_lossy().starts_with("faultbox-"))
         .flat_map(|base| {
             let below = fs::read_dir(base.path()).into_iter().flatten().flatten();
-            [base.path()]
-                .into_iter()
-                .chain(below.map(|entry| entry.path()))
+            [base.path()].into_iter().chain(below.map(|entry| entry.path()))
         })
         .map(|path| path.display().to_string())
         .collect()
@@ -42,12 +40,7 @@ pub(crate) fn sessions(place: &Place) -> Vec<String> {
 pub(crate) fn assert_none(place: &Place, patience: Duration) {
     let all_gone = || processes(place).is_empty() && sessions(place).is_empty();
     let clean = wait_until(patience, all_gone);
-    assert!(
-        clean,
-        "left behind: {:?} {:?}",
-        processes(place),
-        sessions(place)
-    );
+    assert!(clean, "left behind: {:?} {:?}", processes(place), sessions(place));
 }
 
 /// Ids of all programs, maps or links in the kernel (`bpf(2)`); `None` without the right to ask.

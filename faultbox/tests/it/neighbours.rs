@@ -22,13 +22,8 @@ fn canary(place: &Place, stop: &AtomicBool) -> u64 {
     let address = listener.local_addr().unwrap();
     let rounds = AtomicU64::new(0);
     while !stop.load(Ordering::Relaxed) {
-        let mut file = File::options()
-            .create(true)
-            .truncate(true)
-            .read(true)
-            .write(true)
-            .open(&path)
-            .unwrap();
+        let mut file =
+            File::options().create(true).truncate(true).read(true).write(true).open(&path).unwrap();
         file.write_all(b"chirp").unwrap();
         file.sync_all().unwrap();
         file.sync_data().unwrap();
@@ -54,9 +49,7 @@ fn a_process_outside_sees_no_error_while_services_do() {
     let rounds = thread::scope(|scope| {
         let canary = scope.spawn(|| canary(&place, &stop));
         for file in ["fault-test", "disk-full", "ops", "never-fired"] {
-            place
-                .test(&[&format!("specs/tutorial/{file}.star")])
-                .expect(0);
+            place.test(&[&format!("specs/tutorial/{file}.star")]).expect(0);
         }
         stop.store(true, Ordering::Relaxed);
         canary.join().unwrap()
@@ -72,10 +65,8 @@ fn two_runs_of_the_same_spec_pass_at_once_while_strangers_have_the_ports() {
     }
     let _shared = have_machine_alone();
     // Where somebody else has the port already, that is the stranger.
-    let strangers: Vec<_> = [5432, 8080]
-        .iter()
-        .filter_map(|port| TcpListener::bind(("0.0.0.0", *port)).ok())
-        .collect();
+    let strangers: Vec<_> =
+        [5432, 8080].iter().filter_map(|port| TcpListener::bind(("0.0.0.0", *port)).ok()).collect();
     let places = [Place::new(), Place::new()];
     thread::scope(|scope| {
         for place in &places {
@@ -88,10 +79,7 @@ fn two_runs_of_the_same_spec_pass_at_once_while_strangers_have_the_ports() {
     });
     for stranger in strangers {
         stranger.set_nonblocking(true).unwrap();
-        assert!(
-            stranger.accept().is_err(),
-            "a test has talked to a stranger"
-        );
+        assert!(stranger.accept().is_err(), "a test has talked to a stranger");
     }
 }
 

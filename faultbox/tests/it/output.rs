@@ -16,8 +16,7 @@ def test_a():
 "#,
     );
     let run = place.test(&[&spec]).expect(2);
-    run.prints("  reason: assert_eq: \"PONG\" != \"PING\"\n")
-        .prints("    oops\n");
+    run.prints("  reason: assert_eq: \"PONG\" != \"PING\"\n").prints("    oops\n");
     run.prints("    line 100\n");
     assert!(!run.stdout.contains("    line 80\n"), "{}", run.stdout);
 }
@@ -37,18 +36,13 @@ def test_a():
     );
     // The flood's own calls are no concern of this test.
     let _shared = super::project::share_machine();
-    let mut child = place
-        .faultbox_test(&["--trace", "off", &spec])
-        .spawn()
-        .unwrap();
+    let mut child = place.faultbox_test(&["--trace", "off", &spec]).spawn().unwrap();
     let status = format!("/proc/{}/status", child.id());
     let mut largest = 0;
     while child.try_wait().unwrap().is_none() {
         let text = std::fs::read_to_string(&status).unwrap_or_default();
         let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = line
-            .and_then(|it| it.trim().trim_end_matches(" kB").parse().ok())
-            .unwrap_or(0);
+        let kib = line.and_then(|it| it.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0);
         largest = largest.max(kib);
         std::thread::sleep(std::time::Duration::from_millis(10));
     }

@@ -23,35 +23,26 @@ static MACHINE: RwLock<()> = RwLock::new(());
 
 /// Shares the machine with other tests.
 pub(crate) fn share_machine() -> RwLockReadGuard<'static, ()> {
-    MACHINE
-        .read()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+    MACHINE.read().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// Has the machine alone, as far as these tests go.
 pub(crate) fn have_machine_alone() -> RwLockWriteGuard<'static, ()> {
-    MACHINE
-        .write()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+    MACHINE.write().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// The project's root, which has `bin/` and `specs/`.
 pub(crate) fn root() -> PathBuf {
     match env::var_os("FAULTBOX_TEST_ROOT") {
         Some(root) => root.into(),
-        None => Path::new(env!("CARGO_MANIFEST_DIR"))
-            .parent()
-            .unwrap()
-            .to_owned(),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned(),
     }
 }
 
 /// The binary under test.
 pub(crate) fn binary() -> PathBuf {
-    env::var_os("FAULTBOX_TEST_BINARY").map_or_else(
-        || PathBuf::from(env!("CARGO_BIN_EXE_faultbox")),
-        PathBuf::from,
-    )
+    env::var_os("FAULTBOX_TEST_BINARY")
+        .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_faultbox")), PathBuf::from)
 }
 
 /// What `--engine` is given.
@@ -160,24 +151,14 @@ impl Finished {
     /// Fails with everything that was printed unless standard output has this text.
     #[track_caller]
     pub(crate) fn prints(&self, text: &str) -> &Self {
-        assert!(
-            self.stdout.contains(text),
-            "no {text:?} in\n{}\n{}",
-            self.stdout,
-            self.stderr
-        );
+        assert!(self.stdout.contains(text), "no {text:?} in\n{}\n{}", self.stdout, self.stderr);
         self
     }
 
     /// Likewise for standard error.
     #[track_caller]
     pub(crate) fn says(&self, text: &str) -> &Self {
-        assert!(
-            self.stderr.contains(text),
-            "no {text:?} in\n{}\n{}",
-            self.stderr,
-            self.stdout
-        );
+        assert!(self.stderr.contains(text), "no {text:?} in\n{}\n{}", self.stderr, self.stdout);
         self
     }
 
@@ -186,13 +167,9 @@ impl Finished {
     pub(crate) fn block(&self, test: &str) -> Vec<&str> {
         let is_header = |line: &&str| line.contains(&format!(": {test} ("));
         let mut lines = self.stdout.lines().skip_while(|line| !is_header(line));
-        let header = lines
-            .next()
-            .unwrap_or_else(|| panic!("no block of {test} in\n{}", self.stdout));
-        [header]
-            .into_iter()
-            .chain(lines.take_while(|line| line.starts_with("  ")))
-            .collect()
+        let header =
+            lines.next().unwrap_or_else(|| panic!("no block of {test} in\n{}", self.stdout));
+        [header].into_iter().chain(lines.take_while(|line| line.starts_with("  "))).collect()
     }
 }
 
@@ -214,36 +191,21 @@ pub(crate) fn await_end(mut child: Child, begin: Instant) -> Finished {
             String::from_utf8_lossy(&bytes).into_owned()
         })
     };
-    let stdout = read(
-        child
-            .stdout
-            .take()
-            .map(|it| Box::new(it) as Box<dyn Read + Send>),
-    );
-    let stderr = read(
-        child
-            .stderr
-            .take()
-            .map(|it| Box::new(it) as Box<dyn Read + Send>),
-    );
+    let stdout = read(child.stdout.take().map(|it| Box::new(it) as Box<dyn Read + Send>));
+    let stderr = read(child.stderr.take().map(|it| Box::new(it) as Box<dyn Read + Send>));
     let status = loop {
         match child.try_wait().unwrap() {
             Some(status) => break status,
             None if begin.elapsed() > PATIENCE => {
                 let _ = child.kill();
-                panic!(
-                    "still running after {PATIENCE:?}: {}",
-                    stderr.join().unwrap()
-                );
+                panic!("still running after {PATIENCE:?}: {}", stderr.join().unwrap());
             }
             None => thread::sleep(Duration::from_millis(2)),
         }
     };
     let elapsed = begin.elapsed();
     Finished {
-        code: status
-            .code()
-            .unwrap_or_else(|| 128 + status.signal().unwrap_or_default()),
+        code: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default()),
         stdout: stdout.join().unwrap(),
         stderr: stderr.join().unwrap(),
         elapsed,

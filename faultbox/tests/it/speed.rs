@@ -15,18 +15,10 @@ fn a_test_of_two_services_takes_at_most_60_milliseconds() {
     let _alone = have_machine_alone();
     let mut times: Vec<u32> = (0..20)
         .map(|_| {
-            let arguments = [
-                "--quiet",
-                "specs/tutorial/fault-test.star",
-                "--test",
-                "happy_path",
-            ];
+            let arguments = ["--quiet", "specs/tutorial/fault-test.star", "--test", "happy_path"];
             let run = finish(place.faultbox_test(&arguments)).expect(0);
             let header = run.block("test_happy_path")[0].to_owned();
-            header
-                .split(['(', 'm'])
-                .find_map(|it| it.parse().ok())
-                .unwrap()
+            header.split(['(', 'm']).find_map(|it| it.parse().ok()).unwrap()
         })
         .collect();
     times.sort_unstable();

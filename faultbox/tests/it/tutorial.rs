@@ -4,9 +4,7 @@ use super::project::{Place, engine, not_tested};
 
 #[test]
 fn a1_a_first_test_passes_and_shows_that_calls_were_seen() {
-    let run = Place::new()
-        .test(&["specs/tutorial/first-test.star"])
-        .expect(0);
+    let run = Place::new().test(&["specs/tutorial/first-test.star"]).expect(0);
     run.prints("4 passed, 0 failed");
     for test in ["test_ping", "test_set_and_get"] {
         let block = run.block(test);
@@ -20,20 +18,15 @@ fn a1_a_first_test_passes_and_shows_that_calls_were_seen() {
 #[test]
 fn a2_one_test_is_chosen_by_name() {
     for name in ["set_and_get", "test_set_and_get"] {
-        let run = Place::new()
-            .test(&["specs/tutorial/first-test.star", "--test", name])
-            .expect(0);
-        run.prints("test_set_and_get")
-            .prints("\n1 passed, 0 failed\n");
+        let run = Place::new().test(&["specs/tutorial/first-test.star", "--test", name]).expect(0);
+        run.prints("test_set_and_get").prints("\n1 passed, 0 failed\n");
         assert!(!run.stdout.contains("test_ping"), "{}", run.stdout);
     }
 }
 
 #[test]
 fn a3_what_is_stored_is_read_back_and_every_test_starts_empty() {
-    let run = Place::new()
-        .test(&["specs/tutorial/first-test.star"])
-        .expect(0);
+    let run = Place::new().test(&["specs/tutorial/first-test.star"]).expect(0);
     for test in ["test_missing_key", "test_overwrite", "test_set_and_get"] {
         assert!(run.block(test)[0].starts_with("--- PASS: "));
     }
@@ -41,14 +34,9 @@ fn a3_what_is_stored_is_read_back_and_every_test_starts_empty() {
 
 #[test]
 fn a4_a_healthcheck_that_never_passes_fails_after_exactly_its_timeout() {
-    let run = Place::new()
-        .test(&["specs/tutorial/healthcheck-timeout.star"])
-        .expect(2);
+    let run = Place::new().test(&["specs/tutorial/healthcheck-timeout.star"]).expect(2);
     let block = run.block("test_never_ready");
-    let millis = block[0]
-        .split(['(', 'm'])
-        .find_map(|it| it.parse::<u32>().ok())
-        .unwrap();
+    let millis = block[0].split(['(', 'm']).find_map(|it| it.parse::<u32>().ok()).unwrap();
     assert!((10_000..=10_500).contains(&millis), "{millis}");
     assert_eq!(
         block[1],
@@ -61,9 +49,8 @@ fn a4_a_healthcheck_that_never_passes_fails_after_exactly_its_timeout() {
 
 #[test]
 fn a5_the_log_tells_the_start_of_each_service_in_order() {
-    let run = Place::new()
-        .test(&["specs/tutorial/fault-test.star", "--test", "happy_path"])
-        .expect(0);
+    let run =
+        Place::new().test(&["specs/tutorial/fault-test.star", "--test", "happy_path"]).expect(0);
     run.prints("\n1 passed, 0 failed\n");
     let lines: Vec<&str> = run
         .stderr
@@ -93,35 +80,22 @@ fn a5_the_log_tells_the_start_of_each_service_in_order() {
 #[test]
 fn a6_a_failing_write_of_the_database_is_an_error_of_the_api() {
     let run = Place::new()
-        .test(&[
-            "specs/tutorial/fault-test.star",
-            "--test",
-            "db_write_failure",
-        ])
+        .test(&["specs/tutorial/fault-test.star", "--test", "db_write_failure"])
         .expect(0);
     let block = run.block("test_db_write_failure");
     let hit = block.iter().find(|line| line.contains("deny(")).unwrap();
     assert!(hit.starts_with("    #"), "{hit}");
-    assert!(
-        hit.ends_with("  db    write   deny(input/output error)  [disk failure]"),
-        "{hit}"
-    );
+    assert!(hit.ends_with("  db    write   deny(input/output error)  [disk failure]"), "{hit}");
     run.prints(
         "\n  fault rule on db: write=deny(EIO) → filter:[write,writev,pwrite64] \
          label=\"disk failure\"\n",
     );
-    assert!(
-        run.elapsed.as_secs() < 1 || super::project::is_slow(),
-        "{:?}",
-        run.elapsed
-    );
+    assert!(run.elapsed.as_secs() < 1 || super::project::is_slow(), "{:?}", run.elapsed);
 }
 
 #[test]
 fn the_other_fault_tests_of_the_tutorial() {
-    let run = Place::new()
-        .test(&["specs/tutorial/fault-test.star"])
-        .expect(0);
+    let run = Place::new().test(&["specs/tutorial/fault-test.star"]).expect(0);
     // A7: the same process goes on with the data it had.
     assert!(run.block("test_recovery_after_disk_error")[0].contains("PASS"));
     // A11: two rules, sorted by keyword.
@@ -139,25 +113,16 @@ fn the_other_fault_tests_of_the_tutorial() {
         .filter(|line| line.starts_with("    #"))
         .map(|line| line.contains("allow"))
         .collect();
-    assert!(
-        calls.len() >= 2 && calls[0] && !calls[1..].contains(&true),
-        "{calls:?}"
-    );
+    assert!(calls.len() >= 2 && calls[0] && !calls[1..].contains(&true), "{calls:?}");
     // A16.
     assert!(run.block("test_connect_refused")[0].contains("PASS"));
     // D1: the connects of others to a leaf.
     let inbound = run.block("test_db_down").join("\n");
     assert!(inbound.contains("api   connect deny(connection refused)  [db down]  → db.main"));
-    assert!(
-        inbound.contains("filter:[connect] (in: db.main) label=\"db down\""),
-        "{inbound}"
-    );
+    assert!(inbound.contains("filter:[connect] (in: db.main) label=\"db down\""), "{inbound}");
     // A34.
     let labels = run.block("test_labels").join("\n");
-    assert!(
-        labels.contains("[disk full]") && labels.contains("[cable cut]"),
-        "{labels}"
-    );
+    assert!(labels.contains("[disk full]") && labels.contains("[cable cut]"), "{labels}");
 }
 
 #[test]
@@ -169,9 +134,7 @@ fn a9_an_op_is_named_with_its_calls() {
 
 #[test]
 fn a13_a_rule_that_never_fires_is_said_aloud() {
-    let run = Place::new()
-        .test(&["specs/tutorial/never-fired.star"])
-        .expect(0);
+    let run = Place::new().test(&["specs/tutorial/never-fired.star"]).expect(0);
     run.prints("\n  fault rule on db: fsync=deny(EIO) → filter:[fsync,fdatasync]\n");
     run.prints("\n  WARNING: fault rules were installed but no injections fired\n");
     run.prints("    hint: run with --debug to see all intercepted syscalls\n");
@@ -185,25 +148,19 @@ fn a14_families_and_single_calls_are_keywords() {
         not_tested("a14 with --engine ebpf: --engine auto must serve all keywords");
         return;
     }
-    Place::new()
-        .test(&["specs/tutorial/keywords.star"])
-        .expect(0)
-        .prints("4 passed, 0 failed");
+    Place::new().test(&["specs/tutorial/keywords.star"]).expect(0).prints("4 passed, 0 failed");
 }
 
 #[test]
 fn a18_a_cycle_of_dependencies_is_named() {
     let run = Place::new().test(&["specs/tutorial/cycle.star"]).expect(1);
-    run.says("error: specs/tutorial/cycle.star:")
-        .says("circular depends_on: a -> b -> a");
+    run.says("error: specs/tutorial/cycle.star:").says("circular depends_on: a -> b -> a");
     assert_eq!(run.stdout, "");
 }
 
 #[test]
 fn a_disk_that_is_full_does_not_hide_the_answer_from_the_test() {
-    Place::new()
-        .test(&["specs/tutorial/disk-full.star"])
-        .expect(0);
+    Place::new().test(&["specs/tutorial/disk-full.star"]).expect(0);
 }
 
 #[test]

@@ -32,11 +32,7 @@ fn as_nobody(place: &Place, spec: &str) -> Option<Finished> {
 
 /// A port that is free in the host's network just now.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn spec(place: &Place, port: u16) -> String {
@@ -60,12 +56,7 @@ fn a_test_runs_in_the_hosts_network_and_says_so_once() {
     };
     let run = run.expect(0);
     run.prints("1 passed, 0 failed");
-    assert_eq!(
-        run.stderr
-            .matches("note: services run in this machine's own network")
-            .count(),
-        1
-    );
+    assert_eq!(run.stderr.matches("note: services run in this machine's own network").count(), 1);
 }
 
 #[test]
@@ -78,11 +69,7 @@ fn a_port_that_somebody_has_is_refused_with_the_owner_where_it_can_be_known() {
         return;
     };
     // The stranger is root's, so nobody may not look at its descriptors.
-    run.expect(2)
-        .prints(&format!("  reason: port {port} already in use"));
+    run.expect(2).prints(&format!("  reason: port {port} already in use"));
     stranger.set_nonblocking(true).unwrap();
-    assert!(
-        stranger.accept().is_err(),
-        "the test has talked to a stranger"
-    );
+    assert!(stranger.accept().is_err(), "the test has talked to a stranger");
 }

@@ -58,6 +58,13 @@ impl Coverage {
                 None => Err(refusal.clone().unwrap_or_else(|| "--engine seccomp".to_owned())),
             };
             let rung = match in_kernel {
+                // Neither a program before the body nor the supervisor can do both.
+                _ if syscall.name() == "close" => Err(
+                    "close cannot be faulted: Linux releases the descriptor before it reports an \
+                     error, so a call that fails without its body would leak it; fault fsync or \
+                     write instead"
+                        .to_owned(),
+                ),
                 Ok(rung) => Ok(rung),
                 Err(why) if options.choice == Choice::Ebpf => Err(format!(
                     "{syscall} cannot be faulted by --engine ebpf on this kernel: {why}; use --engine auto"

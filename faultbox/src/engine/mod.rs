@@ -1,4 +1,41 @@
 //! Breaking system calls of chosen processes. Knows nothing of specs, tests or Docker.
+//!
+//! An [`Engine`] finds out what this kernel offers. A [`Target`] is a cgroup, with every process
+//! in it now and later. [`Engine::inject`] switches rules on, and the [`Injection`] it returns
+//! switches them off when it is dropped. Records of calls go to a [`RecordSink`].
+//!
+//! ```no_run
+//! # use std::{path::Path, sync::Arc};
+//! use faultbox::engine::{
+//!     Action, Driver, Engine, Errno, Options, Probability, Record, RecordSink, Rule, RuleId,
+//!     Site, expand_keyword,
+//! };
+//!
+//! struct Silent;
+//! impl RecordSink for Silent {
+//!     fn record(&self, _: Record) {}
+//! }
+//!
+//! let engine = Engine::start(&Options::default())?;
+//! let cgroup = Path::new("/sys/fs/cgroup/my-service");
+//! let target = engine.target("my-service", Some(cgroup), Driver::default(), Arc::new(Silent))?;
+//! let fault = engine.inject(&[Rule {
+//!     id: RuleId(1),
+//!     sites: vec![Site { target: target.id(), ports: vec![] }],
+//!     syscalls: expand_keyword("fsync").expect("a family of calls"),
+//!     action: Action::Deny(Errno::from_name("EIO").expect("an errno")),
+//!     probability: Probability::ALWAYS,
+//!     stream: 0,
+//!     include_driver: false,
+//! }])?;
+//! // … every fsync of every process in the cgroup fails here …
+//! for (_, counts) in fault.lift() {
+//!     println!("{} of {} calls failed", counts.fired, counts.matched);
+//! }
+//! # Ok::<(), faultbox::engine::EngineError>(())
+//! ```
+//!
+//! `examples/inject.rs` spawns the process that it breaks.
 
 mod arming;
 mod coverage;

@@ -30,7 +30,15 @@ pub(super) fn probe(
 ) -> Abilities {
     let entry = if cfg!(target_arch = "aarch64") { "__arm64_sys_" } else { "__x64_sys_" };
     let entry = format!("{entry}getpgid");
-    let syscall_functions = fires(programs, types, control, &entry);
+    let syscall_functions = fires(programs, types, control, &entry).map_err(|why| {
+        if why.contains("not modifiable") {
+            "the kernel lets programs replace no syscall function (that needs \
+             CONFIG_FUNCTION_ERROR_INJECTION=y, or Linux 7.1)"
+                .to_owned()
+        } else {
+            why
+        }
+    });
     let security_functions = fires(programs, types, control, "security_task_getpgid")
         .and_then(|()| loads(programs, types, &entry));
     Abilities { syscall_functions, security_functions }

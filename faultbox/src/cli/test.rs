@@ -85,7 +85,7 @@ pub(super) fn run(arguments: &TestArguments) -> u8 {
     match order(arguments) {
         Ok(order) => runner::run(&order, stdout()).code(),
         Err(error) => {
-            eprintln!("error: {error}");
+            runner::message(format_args!("error: {error}"));
             Ending::Broken.code()
         }
     }

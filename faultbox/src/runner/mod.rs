@@ -11,6 +11,7 @@ mod faults;
 mod interrupt;
 mod janitor;
 mod mark;
+mod message;
 mod netns;
 mod output;
 mod plan;
@@ -28,6 +29,7 @@ mod test_run;
 
 use std::io::Write;
 
+pub(crate) use message::message;
 pub(crate) use plan::Selection;
 pub(crate) use possibilities::{sandbox_cgroup, try_namespace};
 pub(crate) use suite::{Ending, Order};
@@ -50,7 +52,7 @@ pub(crate) fn run(order: &Order, out: impl Write) -> Ending {
             ending
         }
         Err(error) => {
-            eprintln!("error: cannot prepare a session: {error}");
+            message(format_args!("error: cannot prepare a session: {error}"));
             Ending::Broken
         }
     }

@@ -2,7 +2,6 @@
 
 use std::{
     cell::{Cell, RefCell},
-    io::Write,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -10,6 +9,7 @@ use std::{
 use super::{
     faults::{Faults, Places},
     interrupt,
+    message::message,
     sandbox::Sandbox,
     service::{RunningService, describe},
 };
@@ -200,7 +200,7 @@ impl Host for RunningTest<'_> {
 
     fn print(&self, line: &str) {
         if self.is_running.get() {
-            print_line(line);
+            message(line);
         }
     }
 
@@ -236,17 +236,12 @@ impl Host for Loading {
     fn lift_imperative(&self, _: &str) {}
 
     fn print(&self, line: &str) {
-        print_line(line);
+        message(line);
     }
 
     fn is_cancelled(&self) -> bool {
         interrupt::requested() || Instant::now() >= self.deadline
     }
-}
-
-/// A line of `print()`. A closed standard error is the user's choice.
-fn print_line(line: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
 /// In this time; a duration beyond what the clock can say means a year.

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{cgroup, mark, netns, session::Session};
+use super::{cgroup, mark, message::message, netns, session::Session};
 use crate::engine::Driver;
 
 /// How long killed processes may take to die.
@@ -87,7 +87,7 @@ impl Drop for Sandbox {
             return mark::kill_run(&self.mark);
         };
         if let Err(error) = cgroup::remove(path, Instant::now() + PATIENCE) {
-            eprintln!("warning: cannot remove the cgroup {}: {error}", path.display());
+            message(format_args!("warning: cannot remove the cgroup {}: {error}", path.display()));
         }
     }
 }

@@ -18,7 +18,7 @@ use nix::{
     unistd::geteuid,
 };
 
-use super::{cgroup, mark};
+use super::{cgroup, mark, message::message};
 
 /// How long the processes of a dead session may take to die.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -131,7 +131,10 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         if let Err(error) = self.paths.clean() {
-            eprintln!("warning: session {} is not fully removed: {error}", self.paths.id);
+            message(format_args!(
+                "warning: session {} is not fully removed: {error}",
+                self.paths.id
+            ));
         }
     }
 }
@@ -207,7 +210,7 @@ fn sweep(base: &Path) {
             Err(error) => error.kind() == ErrorKind::NotFound,
         };
         if is_dead && let Err(error) = clean(&directory, &id) {
-            eprintln!("warning: session {id} is not fully removed: {error}");
+            message(format_args!("warning: session {id} is not fully removed: {error}"));
         }
     }
 }

@@ -9,6 +9,7 @@ use std::{
 
 use super::{
     interrupt,
+    message::message,
     plan::Selection,
     running_test::Loading,
     session::Session,
@@ -87,14 +88,17 @@ pub(crate) fn run(order: &Order, session: &Session, out: impl Write) -> Ending {
         if let Some(name) = &order.selection.test
             && !loaded.suites.is_empty()
         {
-            eprintln!("error: no test matches {name:?}; available: {}", loaded.known.join(", "));
+            message(format_args!(
+                "error: no test matches {name:?}; available: {}",
+                loaded.known.join(", ")
+            ));
         }
         return Ending::Broken;
     }
     let engine = match start_engine(order, &loaded.suites) {
         Ok(engine) => engine,
         Err(error) => {
-            eprintln!("error: {error}");
+            message(format_args!("error: {error}"));
             return Ending::Broken;
         }
     };
@@ -113,7 +117,7 @@ pub(crate) fn run(order: &Order, session: &Session, out: impl Write) -> Ending {
     if let Err(error) = printed {
         // Whoever closes our output, `head` for one, does not want to hear of it.
         if error.kind() != ErrorKind::BrokenPipe {
-            eprintln!("error: cannot write the results: {error}");
+            message(format_args!("error: cannot write the results: {error}"));
         }
         return Ending::Broken;
     }
@@ -144,7 +148,7 @@ fn load_all(order: &Order) -> LoadedFiles {
             Err(error) => {
                 all.any_unusable = true;
                 if !interrupt::requested() {
-                    eprintln!("error: {error}");
+                    message(format_args!("error: {error}"));
                 }
             }
         }
@@ -184,7 +188,7 @@ fn start_engine(order: &Order, suites: &[Suite]) -> Result<Engine, crate::engine
     }
     let engine = Engine::start(&options)?;
     if !order.quiet {
-        eprintln!("engine: {}", engine.summary());
+        message(format_args!("engine: {}", engine.summary()));
     }
     Ok(engine)
 }

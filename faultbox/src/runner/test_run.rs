@@ -10,6 +10,7 @@ use std::{
 
 use super::{
     descriptors,
+    message::message,
     output::Outputs,
     quiet::Quiet,
     running_test::{Cancellation, RunningTest},
@@ -250,9 +251,12 @@ impl TestRun<'_> {
         result.map_err(|reason| (reason, None))
     }
 
-    fn say(&self, message: &str, values: &[(&str, &str)]) {
+    fn say(&self, event: &str, values: &[(&str, &str)]) {
         if !self.setting.quiet {
-            eprintln!("{}", log_line(SystemTime::now(), Level::Info, "starlark", message, values));
+            message(format_args!(
+                "{}",
+                log_line(SystemTime::now(), Level::Info, "starlark", event, values)
+            ));
         }
     }
 
@@ -263,10 +267,10 @@ impl TestRun<'_> {
             && !*said
         {
             *said = true;
-            eprintln!(
+            message(format_args!(
                 "note: services run in this machine's own network, where their ports may clash: \
                  no network namespace ({why}; root or CAP_SYS_ADMIN gives each run one)"
-            );
+            ));
         }
     }
 

@@ -147,16 +147,24 @@ def test_b():
 
 #[test]
 fn a_reader_that_goes_away_ends_the_session_quietly() {
-    let place = Place::new();
-    let _shared = share_machine();
-    let mut child = place
-        .faultbox_test(&["--quiet", "--debug", "specs/tutorial/first-test.star", "--runs", "3"])
-        .spawn()
-        .unwrap();
-    let mut one = [0];
-    child.stdout.take().unwrap().read_exact(&mut one).unwrap();
-    let run = super::project::await_end(child, std::time::Instant::now());
-    assert!(!run.stderr.contains("panic") && !run.stderr.contains("Broken pipe"), "{run:?}");
-    assert_eq!(run.code, 1, "{run:?}");
-    super::litter::assert_none(&place, std::time::Duration::from_secs(2));
+    // `| head -c 1`, and `2>&1 | head -c 1`.
+    for is_stderr_closed_too in [false, true] {
+        let place = Place::new();
+        let _shared = share_machine();
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let mut command = place.faultbox_test(&["--debug", "specs/tutorial/first-test.star"]);
+        if is_stderr_closed_too {
+            command.stderr(writer.try_clone().unwrap());
+        }
+        command.stdout(writer);
+        let child = command.spawn().unwrap();
+        // With it goes the last copy of the writing end on this side.
+        drop(command);
+        reader.read_exact(&mut [0]).unwrap();
+        drop(reader);
+        let run = super::project::await_end(child, std::time::Instant::now());
+        assert!(!run.stderr.contains("panic") && !run.stderr.contains("Broken pipe"), "{run:?}");
+        assert_eq!(run.code, 1, "{run:?}");
+        super::litter::assert_none(&place, std::time::Duration::from_secs(2));
+    }
 }

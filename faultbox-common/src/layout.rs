@@ -96,6 +96,8 @@ pub struct Control {
     pub probe_tid: u32,
     /// Records that found no room in the ring buffer.
     pub dropped: u64,
+    /// Calls with a rule whose path was not in memory, and which ran for that reason.
+    pub unread: u64,
 }
 
 /// A target, by its cgroup's id.

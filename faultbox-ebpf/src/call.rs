@@ -1,12 +1,14 @@
 //! What is the current call working on? The kernel's half of language.md 1.9.4.
 
-use aya_ebpf::helpers::bpf_probe_read_user;
+use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_probe_read_user};
 use faultbox_common::{Call, Driver, MAX_SYSCALLS, Object, Operand, Peer, is_system_text};
 
 use crate::{
+    decision::increment,
     kernel::{Address, Registers, forget, offset, read, task},
     maps::KINDS,
     path::{self, PathBytes, Place},
+    target::control,
 };
 
 const S_IFMT: u16 = 0o170_000;
@@ -61,6 +63,8 @@ impl Kind {
 pub struct Seen {
     /// As rules see it.
     pub call: Call,
+    /// When it was entered.
+    pub time: u64,
     place: Place,
     /// The path that the program gave, in its own memory; 0: none.
     given: u64,
@@ -69,6 +73,13 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// Notes that the call is entered now.
+    #[inline(always)]
+    pub fn start(&mut self) {
+        // SAFETY: no preconditions.
+        self.time = unsafe { bpf_ktime_get_ns() };
+    }
+
     /// Makes the verifier forget how the call was seen: see [`forget`].
     #[inline(always)]
     pub fn forget(&mut self) {
@@ -119,7 +130,11 @@ impl Seen {
     #[inline(always)]
     pub fn look_at_path(&mut self, user: u64, directory: Option<u32>) {
         self.find_path(user, directory);
-        self.tell_system_files();
+        if matches!(self.call.object, Object::File) {
+            self.tell_system_files();
+        } else if let Some(control) = control() {
+            increment(&raw mut control.unread);
+        }
     }
 
     #[inline(always)]
@@ -159,11 +174,15 @@ impl Seen {
         }
     }
 
+    /// A program cannot wait for a page: a path in memory that the process has never touched,
+    /// such as a constant that is used for the first time, cannot be read. It is left ineligible,
+    /// so the call runs.
     #[inline(always)]
     fn find_path(&mut self, user: u64, directory: Option<u32>) {
+        let Some(first) = path::first_byte(user) else { return };
         self.call.object = Object::File;
         self.given = user;
-        self.absolute = path::starts_at_root(user).into();
+        self.absolute = (first == b'/').into();
         if self.absolute == 0 {
             self.place = match directory {
                 Some(descriptor) if descriptor != CWD => {

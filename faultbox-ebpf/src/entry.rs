@@ -45,23 +45,25 @@ fn decide_here(
     look: impl FnOnce(&mut Seen, &Typed, &TargetInfo, Kind),
 ) -> i64 {
     let Some(target) = target::current() else { return 0 };
+    let thread = bpf_get_current_pid_tgid();
+    if defer {
+        // What an earlier call of this thread left because it failed before its hook, whether or
+        // not there are still rules.
+        let _ = PENDING.remove(&thread);
+    }
     let regs = Typed::of_entry(ctx);
     let syscall = regs.syscall();
     let key = RuleKey { target: target.index, syscall };
     // SAFETY: sets are replaced whole, never changed in place.
     let Some(set) = (unsafe { SETS.get(&key) }) else { return 0 };
     let Some(kind) = Kind::of(syscall) else { return 0 };
-    let thread = bpf_get_current_pid_tgid();
-    if defer {
-        // What an earlier call of this thread left because it failed before its hook.
-        let _ = PENDING.remove(&thread);
-    }
     let mut decided = MaybeUninit::<Pending>::uninit();
     clear(&mut decided);
     // SAFETY: all zeros is a valid value.
     let decided = unsafe { decided.assume_init_mut() };
     decided.outcome.rule = NO_RULE;
     decided.syscall = syscall;
+    decided.seen.start();
     look(&mut decided.seen, &regs, target, kind);
     decided.seen.forget();
     decide_by_all(set, &decided.seen.call, &mut decided.outcome, &mut decided.slot);

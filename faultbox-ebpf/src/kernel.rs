@@ -41,7 +41,7 @@ pub fn trace() -> u32 {
     unsafe { core::ptr::read_volatile(&raw const TRACE) }
 }
 
-/// Reads a value in the kernel; zeros when the address is bad.
+/// Reads a value in the kernel; `None` when the address is bad.
 #[inline(always)]
 pub fn read<T: Copy>(base: Address, offset: usize) -> Option<T> {
     // SAFETY: the helper checks the address.

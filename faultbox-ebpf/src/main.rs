@@ -21,8 +21,8 @@ mod probe;
 mod report;
 mod target;
 
-/// `bpf_send_signal`, ring buffers and most tracing helpers are for programs under the GPL only;
-/// the programs are offered under it as well.
+/// Reading kernel memory and most tracing helpers are for programs under the GPL only; the
+/// programs are offered under it as well.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "license")]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,4 +1,5 @@
-//! The maps. Sizes and meanings are `faultbox_common`'s; user space fills all but the last two.
+//! The maps. Sizes and meanings are `faultbox_common`'s; user space fills all but the last two,
+//! and the programs count in some of them.
 
 use aya_ebpf::{
     macros::map,

@@ -47,17 +47,25 @@ fn sys_enter(ctx: RawTracePointContext) -> i32 {
     clear(&mut seen);
     // SAFETY: all zeros is a call of which nothing is known yet.
     let seen = unsafe { seen.assume_init_mut() };
+    seen.start();
     seen.look(kind, &regs, &target.driver);
     seen.forget();
     report(target, syscall, &regs, seen, &Outcome::default());
     0
 }
 
-/// Forgets a denial that its call never came to, because it failed earlier by itself.
+/// Reports and forgets a denial that its call never came to, because it failed earlier by itself.
 #[raw_tracepoint(tracepoint = "sys_exit")]
-fn sys_exit(_ctx: RawTracePointContext) -> i32 {
-    if target::current().is_some() {
-        let _ = PENDING.remove(&bpf_get_current_pid_tgid());
+fn sys_exit(ctx: RawTracePointContext) -> i32 {
+    let Some(target) = target::current() else { return 0 };
+    let thread = bpf_get_current_pid_tgid();
+    // SAFETY: only this thread's own programs change its entry.
+    let Some(pending) = (unsafe { PENDING.get(&thread) }) else { return 0 };
+    if trace() > 0 {
+        let outcome = Outcome { errno: 0, ..pending.outcome };
+        let regs = Untyped::of_tracepoint(&ctx);
+        report(target, pending.syscall, &regs, &pending.seen, &outcome);
     }
+    let _ = PENDING.remove(&thread);
     0
 }

@@ -177,11 +177,11 @@ fn shift(components: &mut Components, name: &[u64; COMPONENT / 8], keep: u64) {
     words[1] = select(keep, words[1], name[1]);
 }
 
-/// Whether a path in the program's memory is absolute.
+/// The first byte of a path in the program's memory, if that is there to be read.
 #[inline(always)]
-pub fn starts_at_root(user: u64) -> bool {
+pub fn first_byte(user: u64) -> Option<u8> {
     // SAFETY: the helper checks the address.
-    unsafe { bpf_probe_read_user(user as *const u8) }.is_ok_and(|first| first == b'/')
+    unsafe { bpf_probe_read_user(user as *const u8) }.ok()
 }
 
 /// The first bytes of a path in the program's memory.

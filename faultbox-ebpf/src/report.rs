@@ -1,6 +1,6 @@
 //! Records for user space.
 
-use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use faultbox_common::{Decision, Event, NO_RULE, Object, Outcome, TargetInfo};
 
 use crate::{
@@ -45,9 +45,9 @@ pub fn report(
     // Written in place: the stack of a program is too small for a second copy.
     let fill = |to: *mut Event| {
         let ids = bpf_get_current_pid_tgid();
-        // SAFETY: `to` is reserved memory of that type; the helper has no preconditions.
+        // SAFETY: `to` is reserved memory of that type.
         unsafe {
-            (*to).time = bpf_ktime_get_ns();
+            (*to).time = seen.time;
             (*to).size = regs.argument(2);
             (*to).target = target.index;
             (*to).pid = (ids >> 32) as u32;

@@ -148,7 +148,16 @@ fn in_guest(project: &Project, args: &Args, built: &[Artifact], kernel: Kernel) 
 struct Run<'a> {
     binary: &'a Artifact,
     engine: &'static str,
+    /// The tests that have to do with the kernel; the others are no different in a guest, only slower.
+    filters: &'static [&'static str],
 }
+
+/// Of the unit tests: those of the in-kernel rungs.
+const ENGINE_TESTS: &[&str] = &["engine::tests::", "engine::kernel::"];
+/// Of the integration tests: the tutorial under faults, who else is hit, and what a kill leaves.
+const KERNEL_TESTS: &[&str] = &["tutorial::", "neighbours::", "kill::"];
+/// Kills of the runner in a guest; natively there are 50.
+const GUEST_KILLS: u32 = 10;
 
 /// The unit tests once, the integration tests once for each engine that has something of its own to show.
 fn runs<'a>(project: &Project, built: &'a [Artifact], kernel: &Kernel) -> Vec<Run<'a>> {
@@ -158,13 +167,12 @@ fn runs<'a>(project: &Project, built: &'a [Artifact], kernel: &Kernel) -> Vec<Ru
     let tests = built.iter().filter(|artifact| artifact.test && artifact.package == package);
     tests
         .flat_map(|binary| {
-            match binary.kind {
-                Kind::Library => &engines[..1],
-                Kind::Test if binary.name == "it" => engines,
-                _ => &[],
-            }
-            .iter()
-            .map(move |engine| Run { binary, engine })
+            let (engines, filters) = match binary.kind {
+                Kind::Library => (&engines[..1], ENGINE_TESTS),
+                Kind::Test if binary.name == "it" => (engines, KERNEL_TESTS),
+                _ => (&[][..], KERNEL_TESTS),
+            };
+            engines.iter().map(move |engine| Run { binary, engine, filters })
         })
         .collect()
 }
@@ -192,15 +200,20 @@ fn script(runs: &[Run], args: &Args) -> String {
         );
         let _ = write!(
             text,
-            "(mkdir -p {quoted} && cd {quoted} && CARGO_MANIFEST_DIR={quoted} {ENGINE}={} exec {} --test-threads=1",
+            "(mkdir -p {quoted} && cd {quoted} && CARGO_MANIFEST_DIR={quoted} FAULTBOX_TEST_SLOW=1 FAULTBOX_TEST_KILLS={GUEST_KILLS} {ENGINE}={} exec {} --test-threads=1",
             run.engine,
             run::quote(&binary),
         );
         if args.long {
             text.push_str(" --include-ignored");
         }
-        if let Some(filter) = &args.filter {
-            let _ = write!(text, " {}", run::quote(filter));
+        match &args.filter {
+            Some(filter) => {
+                let _ = write!(text, " {}", run::quote(filter));
+            }
+            None => {
+                let _ = write!(text, " {}", run.filters.join(" "));
+            }
         }
         text.push_str(") || failed=1\n");
     }
@@ -263,7 +276,10 @@ mod tests {
         };
         let good = Artifact { executable: "/bin/true".into(), ..binary.clone() };
         let script = script(
-            &[Run { binary: &binary, engine: "ebpf" }, Run { binary: &good, engine: "ebpf" }],
+            &[
+                Run { binary: &binary, engine: "ebpf", filters: KERNEL_TESTS },
+                Run { binary: &good, engine: "ebpf", filters: KERNEL_TESTS },
+            ],
             &Args::default(),
         );
         let output = Command::new("sh").args(["-c", &script]).output().unwrap();

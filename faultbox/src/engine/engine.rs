@@ -136,9 +136,7 @@ impl Engine {
         let reader = match &mut kernel {
             Some(kernel) => {
                 let events = kernel.take_events()?;
-                if observes {
-                    kernel.observe()?;
-                }
+                kernel.attach_tracepoints(observes)?;
                 let reader = EventReader::start(events, Arc::clone(&sinks));
                 Some(reader.map_err(|error| EngineError(format!("cannot read events: {error}")))?)
             }
@@ -227,8 +225,9 @@ impl Engine {
         self.inner.lock().kernel.as_ref().map_or(0, Kernel::dropped)
     }
 
-    /// Calls of hooked functions that passed unexamined so far: the kernel skips a program that
-    /// another thread was preempted in on the same processor (`recursion_misses`).
+    /// Calls with a rule that passed unexamined so far, because the kernel skipped a program that
+    /// another thread was preempted in on the same processor (`recursion_misses`), or because
+    /// their path was not in memory yet.
     pub fn misses(&self) -> u64 {
         self.inner.lock().kernel.as_ref().map_or(0, Kernel::misses)
     }

@@ -61,7 +61,7 @@ pub fn survey() -> Survey {
     let types = super::kernel::check_types().map(|()| VMLINUX);
     let families = ROWS.iter().map(|family| examine(family, kernel.as_ref())).collect();
     let tracepoints = match &mut kernel {
-        Ok(kernel) => kernel.observe().map_err(|error| error.to_string()),
+        Ok(kernel) => kernel.attach_tracepoints(true).map_err(|error| error.to_string()),
         Err(error) => Err(error.clone()),
     };
     Survey { families, types, tracepoints }

@@ -10,7 +10,7 @@ use super::mark;
 use crate::spec::Service;
 
 /// The whole environment of a service: what faultbox itself has, then where every interface of
-/// the spec is, then what the service declares. Later ones win.
+/// the spec is, then what the service declares, then the run's mark. Later ones win.
 ///
 /// The error names a variable that cannot be passed on.
 pub(crate) fn environment(
@@ -20,7 +20,6 @@ pub(crate) fn environment(
 ) -> Result<Vec<CString>, String> {
     let mut variables: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
     variables.insert("FAULTBOX".into(), "1".into());
-    variables.insert(mark::VARIABLE.into(), run_mark.into());
     for peer in all {
         for interface in &peer.interfaces {
             let prefix = format!("FAULTBOX_{}_{}", shout(&peer.name), shout(&interface.name));
@@ -33,6 +32,8 @@ pub(crate) fn environment(
     for (name, value) in &service.env {
         variables.insert(name.into(), value.into());
     }
+    // By this mark processes are found and killed where there are no cgroups.
+    variables.insert(mark::VARIABLE.into(), run_mark.into());
     variables
         .into_iter()
         .map(|(name, value)| {

@@ -93,7 +93,11 @@ impl<'a> Faults<'a> {
             on: None,
         });
         let window = self.windows.len() - 1;
-        self.install(window, &(0..count).collect::<Vec<_>>(), places)?;
+        if let Err(error) = self.install(window, &(0..count).collect::<Vec<_>>(), places) {
+            // What was never on is not reported as something that never fired.
+            self.windows.pop();
+            return Err(error);
+        }
         if imperative {
             self.replace_earlier(window, places)?;
         }

@@ -1,13 +1,14 @@
 //! A network namespace for one run: its services' ports clash with nothing on this machine.
 
 use std::{
+    fs::File,
     io,
     net::{Ipv4Addr, Ipv6Addr},
     os::fd::{AsRawFd, OwnedFd},
 };
 
 use nix::{
-    sched::{CloneFlags, unshare},
+    sched::{CloneFlags, setns, unshare},
     sys::socket::{AddressFamily, SockFlag, SockType, socket},
 };
 
@@ -21,12 +22,17 @@ const DRIVER_V6: Ipv6Addr = Ipv6Addr::new(0xfd66, 0x6175, 0x6c74, 0, 0, 0, 0, 1)
 
 /// Moves the calling thread, with all threads and processes it will start, into a new network
 /// namespace (`network_namespaces(7)`) whose only device, the loopback, is up. Gone with the last
-/// of them. Needs `CAP_SYS_ADMIN`.
+/// of them. Needs `CAP_SYS_ADMIN` and `CAP_NET_ADMIN`; the thread stays where it is without.
 ///
 /// Returns the driver's addresses there.
 pub(crate) fn enter() -> io::Result<Driver> {
+    let before = File::open("/proc/thread-self/ns/net")?;
     unshare(CloneFlags::CLONE_NEWNET)?;
-    raise_loopback()?;
+    if let Err(error) = raise_loopback() {
+        // Without CAP_NET_ADMIN the namespace is of no use: back to where ports can be reached.
+        setns(before, CloneFlags::CLONE_NEWNET)?;
+        return Err(error);
+    }
     let v6 = match add_loopback_address(DRIVER_V6) {
         Ok(()) => DRIVER_V6.octets(),
         // A kernel without IPv6 needs no address there.

@@ -127,7 +127,7 @@ impl TestRun<'_> {
         let unexamined = engine.misses() - misses;
         if unexamined > 0 {
             warnings
-                .push(format!("{unexamined} calls passed unexamined (the kernel skipped a hook)"));
+                .push(format!("{unexamined} calls passed unexamined (their path was not in memory, or the kernel skipped a hook)"));
         }
         let result = match verdict.outcome {
             Outcome::Passed => "pass",

@@ -100,6 +100,13 @@ fn pinned_namespaces() -> usize {
     mounts.lines().filter(|line| line.contains(" - nsfs ")).count()
 }
 
+/// Whether there is nothing now that was not there before; what is gone since does not matter,
+/// because the kernel frees what the last test left in its own time.
+fn is_subset<T: PartialEq>(now: Option<&[T]>, before: Option<&[T]>) -> bool {
+    let before = before.unwrap_or_default();
+    now.unwrap_or_default().iter().all(|it| before.contains(it))
+}
+
 #[test]
 fn killing_the_runner_at_any_instant_leaves_nothing() {
     let kills: u32 = env::var("FAULTBOX_TEST_KILLS").map_or(50, |it| it.parse().unwrap());
@@ -138,7 +145,7 @@ fn killing_the_runner_at_any_instant_leaves_nothing() {
             litter::processes(&place).is_empty()
                 && litter::sessions(&place).is_empty()
                 && enclosure.as_ref().is_none_or(|it| it.below().is_empty())
-                && litter::kernel_objects() == objects
+                && is_subset(litter::kernel_objects().as_deref(), objects.as_deref())
                 && pinned_namespaces() == namespaces
         };
         assert!(

@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     litter,
-    project::{Place, finish, have_machine_alone, not_tested, share_machine},
+    project::{Place, finish, fsync_is_refused, have_machine_alone, not_tested, share_machine},
 };
 
 /// Makes the calls that the faults of the tutorial break, outside of any target, until told to
@@ -49,7 +49,9 @@ fn a_process_outside_sees_no_error_while_services_do() {
     let rounds = thread::scope(|scope| {
         let canary = scope.spawn(|| canary(&place, &stop));
         for file in ["fault-test", "disk-full", "ops", "never-fired"] {
-            place.test(&[&format!("specs/tutorial/{file}.star")]).expect(0);
+            // Whether the spec's own tests pass or a fault is refused, the canary notices nothing.
+            let code = if fsync_is_refused() && file != "fault-test" { 2 } else { 0 };
+            place.test(&[&format!("specs/tutorial/{file}.star")]).expect(code);
         }
         stop.store(true, Ordering::Relaxed);
         canary.join().unwrap()

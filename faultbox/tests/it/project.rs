@@ -50,6 +50,13 @@ pub(crate) fn engine() -> String {
     env::var("FAULTBOX_TEST_ENGINE").unwrap_or_else(|_| "auto".to_owned())
 }
 
+/// Whether this run asks for in-kernel programs on the kernel of ours that has a hook for most
+/// calls and none for the fsync family: Debian's 6.12.
+pub(crate) fn fsync_is_refused() -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    engine() == "ebpf" && release.starts_with("6.12.")
+}
+
 /// Says that something could not be tested here, and why.
 pub(crate) fn not_tested(why: &str) {
     say(&format!("NOT TESTED: {why}"));

@@ -124,9 +124,13 @@ impl Kernel {
         Ok(RingBuf::try_from(take(&mut self.ebpf, "EVENTS")?)?)
     }
 
-    /// Attaches the raw tracepoints, which see every call of every target from now on.
-    pub(crate) fn observe(&mut self) -> Result<(), KernelError> {
-        let mut names = vec!["sys_enter"];
+    /// Attaches the raw tracepoints: `sys_enter` if calls are to be observed, for every call of
+    /// every target from now on, and `sys_exit` where denials may be left over.
+    pub(crate) fn attach_tracepoints(&mut self, observes: bool) -> Result<(), KernelError> {
+        let mut names = Vec::new();
+        if observes {
+            names.push("sys_enter");
+        }
         if self.abilities.syscall_functions.is_err() && self.abilities.security_functions.is_ok() {
             names.push("sys_exit");
         }
@@ -281,9 +285,12 @@ impl Kernel {
         unsafe { (&raw const (*std::ptr::from_ref(self.control.get(0))).dropped).read_volatile() }
     }
 
-    /// Calls that passed unexamined so far: see `TracingLink::misses`.
+    /// Calls that passed unexamined so far: see `TracingLink::misses` and `Control::unread`.
     pub(crate) fn misses(&self) -> u64 {
-        self.links.iter().map(TracingLink::misses).sum()
+        let control = std::ptr::from_ref(self.control.get(0));
+        // SAFETY: in bounds; programs add to the word at any time.
+        let unread = unsafe { (&raw const (*control).unread).read_volatile() };
+        self.links.iter().map(TracingLink::misses).sum::<u64>() + unread
     }
 }
 

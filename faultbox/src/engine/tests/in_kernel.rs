@@ -117,9 +117,10 @@ fn a_denied_open_creates_nothing() {
             out[i] =
                 result(unsafe { libc::openat(libc::AT_FDCWD, name.as_ptr(), flags, 0o600) }.into());
         }
+        // A copy on the stack: a constant that was never read may not be in memory yet.
+        let status = *b"/proc/self/status\0";
         // SAFETY: as above; a system path, which a rule without a path spares.
-        out[3] =
-            result(unsafe { libc::open(c"/proc/self/status".as_ptr(), libc::O_RDONLY) }.into());
+        out[3] = result(unsafe { libc::open(status.as_ptr().cast(), libc::O_RDONLY) }.into());
     });
     let enospc = -i64::from(libc::ENOSPC);
     assert_eq!(results[..3], [enospc; 3]);

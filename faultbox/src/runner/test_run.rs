@@ -269,7 +269,7 @@ impl TestRun<'_> {
             *said = true;
             message(format_args!(
                 "note: services run in this machine's own network, where their ports may clash: \
-                 no network namespace ({why}; root or CAP_SYS_ADMIN gives each run one)"
+                 no network namespace ({why}; root, or CAP_SYS_ADMIN and CAP_NET_ADMIN, give each run one)"
             ));
         }
     }

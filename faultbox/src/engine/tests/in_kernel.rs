@@ -1,11 +1,17 @@
 //! Rungs 1 and 2, on kernels that have them.
 
-use std::{ffi::CString, path::Path, sync::Arc};
+use std::{
+    ffi::CString,
+    io::{Read as _, Write as _},
+    os::fd::AsRawFd as _,
+    path::Path,
+    sync::Arc,
+};
 
 use super::{
     super::{
         Action, Choice, Decision, Driver, Engine, Errno, Object, Options, Probability, Rule,
-        RuleId, Rung, Site, Syscall, Target, expand_keyword,
+        RuleId, Rung, Site, Syscall, Target, TraceLevel, expand_keyword,
     },
     Kept, in_kernel,
     subject::{TestCgroup, inside, result},
@@ -196,4 +202,43 @@ fn every_call_in_the_table_loads_where_its_rung_says_so() {
         }
     }
     assert!(served > 60, "only {served} calls are served");
+}
+
+#[test]
+fn a_denial_that_its_call_never_came_to_does_not_wait_for_the_next_one() {
+    if !in_kernel() {
+        return;
+    }
+    let options = Options { choice: Choice::Ebpf, trace: TraceLevel::Off, ..Options::default() };
+    let engine = Engine::start(&options).unwrap();
+    let cgroup = TestCgroup::new("stale");
+    let (target, _kept) = target(&engine, cgroup.path());
+    let missing = path("missing/file");
+    let present = path("present");
+    std::fs::write(present.to_str().unwrap(), "").unwrap();
+    let (mut asked, ask) = std::io::pipe().unwrap();
+    let (wait, mut go) = std::io::pipe().unwrap();
+    let injection = engine.inject(&[deny(&target, "openat", "EIO")]).unwrap();
+    let lifter = std::thread::spawn(move || {
+        asked.read_exact(&mut [0]).unwrap();
+        injection.lift();
+        go.write_all(b"x").unwrap();
+    });
+    let (ask_fd, wait_fd) = (ask.as_raw_fd(), wait.as_raw_fd());
+    let results = inside(cgroup.path(), |out| {
+        // SAFETY: plain calls on our own buffers and descriptors.
+        unsafe {
+            out[0] = result(libc::open(missing.as_ptr(), libc::O_RDONLY).into());
+            // Unnamed pipes are nobody's to break.
+            libc::write(ask_fd, c"x".as_ptr().cast(), 1);
+            let mut byte = 0u8;
+            libc::read(wait_fd, (&raw mut byte).cast(), 1);
+            out[1] = result(libc::open(present.as_ptr(), libc::O_RDONLY).into());
+        }
+    });
+    lifter.join().unwrap();
+    // Rung 2 finds the denial only on the way, which this call does not get to.
+    assert!([-i64::from(libc::EIO), -i64::from(libc::ENOENT)].contains(&results[0]));
+    assert!(results[1] >= 0, "the fault was lifted, and yet: {}", results[1]);
+    std::fs::remove_file(present.to_str().unwrap()).unwrap();
 }

@@ -119,7 +119,7 @@ fn compile(rule: &Rule, scope: u32, generation: u32) -> Slot {
     }
     if let Action::Deny(errno) = rule.action
         && errno.is_network_only()
-        && rule.syscalls.iter().all(|syscall| is_transfer(*syscall))
+        && rule.syscalls.iter().any(|syscall| is_transfer(*syscall))
     {
         flags |= FLAG_SOCKETS_ONLY;
     }
@@ -139,7 +139,9 @@ fn compile(rule: &Rule, scope: u32, generation: u32) -> Slot {
     }
 }
 
-/// The read and write families, on which network errors spare files (language.md 1.9.4).
+/// The read and write families, on which network errors spare files (language.md 1.9.4). A rule
+/// that names one of them spares files altogether: its other calls cannot report such errors of a
+/// file either.
 fn is_transfer(syscall: Syscall) -> bool {
     const TRANSFERS: &[&str] = &[
         "read", "readv", "pread64", "preadv", "preadv2", "write", "writev", "pwrite64", "pwritev",

@@ -240,30 +240,34 @@ impl Kernel {
         depth: u32,
         info: TargetInfo,
     ) -> Result<(), KernelError> {
-        self.targets.insert(cgroup, Plain(info), 0)?;
-        if let Some((_, users)) = self.levels.iter_mut().find(|(level, _)| *level == depth) {
-            *users += 1;
-            return Ok(());
-        }
-        self.levels.retain(|(_, users)| *users > 0);
-        if self.levels.len() == LEVELS {
-            self.targets.remove(&cgroup)?;
-            return Err(KernelError::Levels);
-        }
-        self.levels.push((depth, 1));
+        /// `BPF_NOEXIST`: the end of a second target on a cgroup would be the end of the first.
+        const NOEXIST: u64 = 1;
+        let known = self.levels.iter().position(|(level, users)| *users > 0 && *level == depth);
+        let free = || self.levels.iter().position(|(_, users)| *users == 0);
+        // A place that is in use never moves, because a program may be half way through the list.
+        let place = match known.or_else(free) {
+            Some(place) => place,
+            None if self.levels.len() < LEVELS => {
+                self.levels.push((depth, 0));
+                self.levels.len() - 1
+            }
+            None => return Err(KernelError::Levels),
+        };
+        self.targets.insert(cgroup, Plain(info), NOEXIST)?;
+        let users = self.levels[place].1;
+        self.levels[place] = (depth, users + 1);
         let control = std::ptr::from_ref(self.control.get(0)).cast_mut();
-        for i in 0..LEVELS {
-            let level = self.levels.get(i).map_or(0, |(level, _)| level + 1);
-            // SAFETY: in bounds; programs read the word at any time and accept any value.
-            unsafe { (&raw mut (*control).levels[i]).write_volatile(level) };
-        }
+        // SAFETY: in bounds; programs read the word at any time and accept any value.
+        unsafe { (&raw mut (*control).levels[place]).write_volatile(depth + 1) };
         Ok(())
     }
 
     /// Ends a target. That it is gone already is no error.
     pub(crate) fn remove_target(&mut self, cgroup: u64, depth: u32) {
         let _ = self.targets.remove(&cgroup);
-        if let Some((_, users)) = self.levels.iter_mut().find(|(level, _)| *level == depth) {
+        if let Some((_, users)) =
+            self.levels.iter_mut().find(|(level, users)| *users > 0 && *level == depth)
+        {
             *users -= 1;
         }
     }

@@ -32,8 +32,6 @@ pub enum Object {
     Plain = 1,
     /// A regular file or directory, or a path.
     File = 2,
-    /// The same under `/usr/lib`, `/proc` and the like: see [`crate::is_system_path`].
-    SystemFile = 3,
     /// A TCP or UDP socket.
     Socket = 4,
     /// An `AF_UNIX` socket with a name on either end.
@@ -56,7 +54,6 @@ impl Object {
         match raw {
             1 => Self::Plain,
             2 => Self::File,
-            3 => Self::SystemFile,
             4 => Self::Socket,
             5 => Self::UnixSocket,
             6 => Self::Fifo,
@@ -85,7 +82,8 @@ pub struct Peer {
 }
 
 /// The addresses that the test's own steps and healthchecks dial from.
-#[repr(C)]
+// Aligned for those who compare it by words.
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Driver {
     /// IPv4, mapped into IPv6; zero: none.
@@ -98,12 +96,14 @@ impl Peer {
     /// The peer at an address.
     #[inline(always)]
     pub fn new(address: [u8; 16], port: u16, driver: &Driver) -> Self {
-        let known = same(&address, &[0; 16]) ^ 1;
-        let is_driver = known & (same(&address, &driver.v4) | same(&address, &driver.v6));
+        let address = Aligned(address);
+        let own = address.words();
+        let known = same(own, (0, 0)) ^ 1;
+        let is_driver = known & (same(own, words(&driver.v4)) | same(own, words(&driver.v6)));
         Self {
-            address,
+            address: address.0,
             port,
-            loopback: (is_loopback(&address) & !is_driver) as u8,
+            loopback: (is_loopback(own) & !is_driver) as u8,
             driver: is_driver as u8,
             reserved: 0,
         }
@@ -111,23 +111,35 @@ impl Peer {
 }
 
 // By words and without branches: see `is_same`. LLVM turns array equality into `memcmp`, which
-// eBPF has not got.
+// eBPF has not got, and reads what may not be aligned byte by byte.
+#[repr(C, align(8))]
+struct Aligned([u8; 16]);
+
+impl Aligned {
+    #[inline(always)]
+    fn words(&self) -> (u64, u64) {
+        words(&self.0)
+    }
+}
+
+/// The words of an address, which must be aligned to eight bytes, as both structures here are.
 #[inline(always)]
 fn words(a: &[u8; 16]) -> (u64, u64) {
-    let high = u64::from_be_bytes([a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7]]);
-    let low = u64::from_be_bytes([a[8], a[9], a[10], a[11], a[12], a[13], a[14], a[15]]);
-    (high, low)
+    #[allow(clippy::cast_ptr_alignment, reason = "the types that hold addresses are aligned")]
+    let at = (&raw const *a).cast::<u64>();
+    debug_assert!(at.is_aligned());
+    // SAFETY: sixteen live bytes, aligned by the types that they are in.
+    let (high, low) = unsafe { (at.read(), at.add(1).read()) };
+    (u64::from_be(high), u64::from_be(low))
 }
 
 #[inline(always)]
-fn same(a: &[u8; 16], b: &[u8; 16]) -> u64 {
-    let ((ah, al), (bh, bl)) = (words(a), words(b));
-    is_same(ah, bh) & is_same(al, bl)
+fn same(a: (u64, u64), b: (u64, u64)) -> u64 {
+    is_same(a.0, b.0) & is_same(a.1, b.1)
 }
 
 #[inline(always)]
-fn is_loopback(a: &[u8; 16]) -> u64 {
-    let (high, low) = words(a);
+fn is_loopback((high, low): (u64, u64)) -> u64 {
     // ::1 and ::, and ::ffff:127.0.0.0/104 and ::ffff:0.0.0.0 among the mapped.
     let own = is_same(low >> 1, 0);
     let mapped = is_same(low >> 32, 0xffff);

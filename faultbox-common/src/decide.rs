@@ -1,8 +1,8 @@
 //! The decision: what one rule does to one call.
 
 use crate::{
-    ACTION_DENY, CHANCE_ALWAYS, Call, Counters, FLAG_INCLUDE_DRIVER, FLAG_SOCKETS_ONLY, NO_RULE,
-    Object, Rule, Site,
+    ACTION_ALLOW, ACTION_DELAY, ACTION_NONE, CHANCE_ALWAYS, Call, Counters, FLAG_INCLUDE_DRIVER,
+    FLAG_SOCKETS_ONLY, NO_RULE, Object, Rule, Site,
 };
 
 /// What one rule says about one call.
@@ -16,8 +16,20 @@ pub enum Verdict {
     Spared,
     /// It applies and says that the call runs.
     Allow,
-    /// The call fails with this errno.
-    Deny(u16),
+    /// It applies, and the rule's action is taken.
+    Fire,
+}
+
+/// Where the file of a call lies; nothing that matters when the call works on no file.
+// Aligned for those who handle it as a word.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Non-zero if it is one of the system's own, which rules without a path spare: see
+    /// [`crate::is_system_path`].
+    pub system: u32,
+    /// The globs of the rules' set that its path matches, a bit for each.
+    pub globs: u32,
 }
 
 /// Decides about one call by one armed rule, and counts.
@@ -26,10 +38,21 @@ pub enum Verdict {
 /// stream, whatever other rules, services or processors do: chance is a hash, not a generator
 /// with a state to share.
 #[inline(always)]
-pub fn decide<C: Counters>(rule: &Rule, counters: &C, site: &Site, call: &Call) -> Verdict {
-    let eligible = match call.object {
-        Object::Ineligible | Object::SystemFile => false,
-        object => rule.flags & FLAG_SOCKETS_ONLY == 0 || object.is_socket(),
+pub fn decide<C: Counters>(
+    rule: &Rule,
+    counters: &C,
+    site: &Site,
+    call: &Call,
+    place: Place,
+) -> Verdict {
+    let is_file = matches!(call.object, Object::File);
+    let eligible = if site.globs != 0 {
+        is_file && place.globs & site.globs != 0
+    } else if rule.flags & FLAG_SOCKETS_ONLY != 0 {
+        call.object.is_socket()
+    } else {
+        let is_spared = is_file && place.system != 0;
+        !matches!(call.object, Object::Ineligible) && !is_spared
     };
     if !eligible || !site.admits(&call.peer) {
         return Verdict::Pass;
@@ -39,14 +62,14 @@ pub fn decide<C: Counters>(rule: &Rule, counters: &C, site: &Site, call: &Call) 
         return Verdict::Exempt;
     }
     let k = counters.next_match();
-    if rule.action != ACTION_DENY {
+    if rule.action == ACTION_ALLOW {
         return Verdict::Allow;
     }
     let chosen = (rule.nth == 0 || k + 1 == rule.nth)
         && k >= rule.after
         && (rule.chance >= CHANCE_ALWAYS || hash(rule.stream, k) >> 32 < rule.chance);
     if chosen && (rule.max_hits == 0 || counters.next_ticket() < rule.max_hits) {
-        Verdict::Deny(rule.errno)
+        Verdict::Fire
     } else {
         Verdict::Spared
     }
@@ -61,41 +84,63 @@ fn hash(stream: u64, k: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// What all rules together do to one call: the first denial counts, in order of declaration.
+/// What all rules together do to one call: the delays that fire add up, and of the actions that
+/// end a call the first in order of declaration counts.
+#[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// Id of the rule that decided, or of the first that applied; [`NO_RULE`]: none applied.
+    /// For how long the call waits first, in nanoseconds.
+    pub delay: u64,
+    /// What the action means by it.
+    pub value: i64,
+    /// Id of the rule that ends the call, else of the first that delays it, else of the first
+    /// that applied; [`NO_RULE`]: none applied.
     pub rule: u32,
-    /// To fail the call with; 0: the call runs.
-    pub errno: u16,
+    /// `ACTION_DENY`, `ACTION_RETURN` or `ACTION_CRASH`; `ACTION_NONE`: the call runs.
+    pub action: u32,
 }
 
 impl Default for Outcome {
     fn default() -> Self {
-        Self { rule: NO_RULE, errno: 0 }
+        Self { delay: 0, value: 0, rule: NO_RULE, action: ACTION_NONE as u32 }
     }
 }
 
 impl Outcome {
-    /// Adds a rule's verdict. Returns whether this verdict is the one that breaks the call, and
-    /// so counts as fired: a denial behind another denial has no effect of its own.
+    /// Whether the call's body runs, at once or later.
+    #[inline(always)]
+    pub fn runs(&self) -> bool {
+        self.action == ACTION_NONE as u32
+    }
+
+    /// Adds a rule's verdict. Returns whether the rule fired: one that would end a call that
+    /// another has ended has no effect of its own.
     #[inline(always)]
     pub fn add(&mut self, rule: &Rule, verdict: Verdict) -> bool {
         match verdict {
-            Verdict::Pass | Verdict::Exempt => false,
+            Verdict::Pass | Verdict::Exempt => return false,
             Verdict::Spared | Verdict::Allow => {
                 if self.rule == NO_RULE {
                     self.rule = rule.id;
                 }
-                false
+                return false;
             }
-            Verdict::Deny(_) if self.errno != 0 => false,
-            Verdict::Deny(errno) => {
-                self.errno = errno;
-                self.rule = rule.id;
-                true
-            }
+            Verdict::Fire => {}
         }
+        if rule.action == ACTION_DELAY {
+            if self.delay == 0 && self.runs() {
+                self.rule = rule.id;
+            }
+            self.delay = self.delay.saturating_add(rule.value as u64);
+            return true;
+        }
+        if !self.runs() {
+            return false;
+        }
+        self.action = rule.action as u32;
+        self.value = rule.value;
+        self.rule = rule.id;
+        true
     }
 }
 

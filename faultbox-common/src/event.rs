@@ -12,23 +12,27 @@ pub const NO_RULE: u32 = u32::MAX;
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// It ran; no rule fired.
+    /// It ran, after [`Event::delay`] if there is one. Whether it works on one of the system's own
+    /// files is for the reader to see by the path.
     Allow = 0,
-    /// It ran, because it works on one of the system's own files.
-    AllowSystemPath = 1,
     /// It ran, because its peer is the test driver.
     AllowDriver = 2,
-    /// It failed with [`Event::errno`].
+    /// It failed with [`Event::value`], a negated errno.
     Deny = 3,
+    /// It was skipped and reported [`Event::value`].
+    Return = 4,
+    /// Its process was killed by the signal [`Event::value`].
+    Crash = 5,
 }
 
 impl Decision {
     /// The decision with this discriminant; `Allow` for an unknown one.
     pub fn from_raw(raw: u8) -> Self {
         match raw {
-            1 => Self::AllowSystemPath,
             2 => Self::AllowDriver,
             3 => Self::Deny,
+            4 => Self::Return,
+            5 => Self::Crash,
             _ => Self::Allow,
         }
     }
@@ -42,6 +46,10 @@ pub struct Event {
     pub time: u64,
     /// Third argument of the call: for the read and write families, the bytes asked for.
     pub size: u64,
+    /// How long the thread was made to wait before, in nanoseconds.
+    pub delay: u64,
+    /// What the decision says.
+    pub value: i64,
     /// The other end, for sockets.
     pub peer: Peer,
     /// Index of the target.
@@ -54,8 +62,8 @@ pub struct Event {
     pub syscall: u32,
     /// Id of the rule, or [`NO_RULE`].
     pub rule: u32,
-    /// With [`Decision::Deny`].
-    pub errno: u16,
+    /// To be zero.
+    pub reserved: u16,
     /// [`Decision`].
     pub decision: u8,
     /// [`crate::Object`].

@@ -1,6 +1,19 @@
 //! Tables between the engine and its programs, other than rules.
 
-use crate::Driver;
+use crate::{Driver, MAX_TARGETS};
+
+/// Places in the table of targets, a power of two.
+pub const TARGET_SLOTS: u32 = 2 * MAX_TARGETS;
+/// How far from [`target_slot`] a target may lie.
+pub const PROBES: u32 = 8;
+
+/// The place in the table of targets at which the search for a cgroup starts. An array that both
+/// sides hash into, because a kernel's hash map costs every process on the machine ten times as
+/// much to miss in.
+#[inline(always)]
+pub fn target_slot(cgroup: u64) -> u32 {
+    (cgroup.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as u32 & (TARGET_SLOTS - 1)
+}
 
 /// Depths of cgroup at which targets live; see [`Control::levels`].
 pub const LEVELS: usize = 4;
@@ -28,11 +41,10 @@ pub struct Layout {
     pub inode_i_mode: u32,
     pub inode_i_sb: u32,
     pub super_s_magic: u32,
-    pub path_dentry: u32,
-    pub path_mnt: u32,
     pub dentry_d_parent: u32,
     pub dentry_d_name: u32,
     pub qstr_name: u32,
+    pub qstr_len: u32,
     pub mount_mnt: u32,
     pub mount_mnt_parent: u32,
     pub mount_mnt_mountpoint: u32,
@@ -45,6 +57,22 @@ pub struct Layout {
     pub sock_dport: u32,
     pub unix_addr: u32,
     pub unix_peer: u32,
+    pub regs_ip: u32,
+    pub regs_sp: u32,
+    pub task_flags: u32,
+    pub task_ptrace: u32,
+    pub task_parent: u32,
+    pub task_tgid: u32,
+    pub task_pid: u32,
+    pub task_blocked: u32,
+    pub task_pending: u32,
+    pub task_sighand: u32,
+    pub sighand_action: u32,
+    /// Size of `struct k_sigaction`, which starts with the handler.
+    pub action_size: u32,
+    pub inode_i_ino: u32,
+    /// Address of `rename_lock.seqcount`, which changes with every rename; 0: unknown.
+    pub rename_sequence: u64,
 }
 
 impl Layout {
@@ -66,11 +94,10 @@ impl Layout {
         inode_i_mode: 0,
         inode_i_sb: 0,
         super_s_magic: 0,
-        path_dentry: 0,
-        path_mnt: 0,
         dentry_d_parent: 0,
         dentry_d_name: 0,
         qstr_name: 0,
+        qstr_len: 0,
         mount_mnt: 0,
         mount_mnt_parent: 0,
         mount_mnt_mountpoint: 0,
@@ -83,6 +110,20 @@ impl Layout {
         sock_dport: 0,
         unix_addr: 0,
         unix_peer: 0,
+        regs_ip: 0,
+        regs_sp: 0,
+        task_flags: 0,
+        task_ptrace: 0,
+        task_parent: 0,
+        task_tgid: 0,
+        task_pid: 0,
+        task_blocked: 0,
+        task_pending: 0,
+        task_sighand: 0,
+        sighand_action: 0,
+        action_size: 0,
+        inode_i_ino: 0,
+        rename_sequence: 0,
     };
 }
 
@@ -94,13 +135,31 @@ pub struct Control {
     pub levels: [u32; LEVELS],
     /// Thread whose `getpgid(2)` the probe program fails; 0: nobody's.
     pub probe_tid: u32,
+    /// Process id of the tracer that parks threads; 0: there is none.
+    pub tracer: u32,
+    /// Non-zero while threads may be parked or about to be: calls are looked up in the table of
+    /// parked threads.
+    pub parks: u32,
+    /// Calls that a delay should have hit and did not, because their thread could not be parked.
+    pub undelayed: u64,
     /// Records that found no room in the ring buffer.
     pub dropped: u64,
     /// Calls with a rule whose path was not in memory, and which ran for that reason.
     pub unread: u64,
 }
 
-/// A target, by its cgroup's id.
+/// An entry of the table of targets.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TargetSlot {
+    /// The cgroup's id; 0: no target has ever been here, so a search ends; 1, which is no
+    /// target's: one has been.
+    pub cgroup: u64,
+    /// The target.
+    pub info: TargetInfo,
+}
+
+/// A target.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TargetInfo {

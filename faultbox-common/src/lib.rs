@@ -14,19 +14,28 @@ mod call;
 mod counters;
 mod decide;
 mod event;
+mod globs;
 mod layout;
+mod park;
 mod rule;
 mod same;
 mod system_path;
 
 pub use call::{Call, Driver, Object, Operand, Peer};
 pub use counters::{AtomicCounters, Counters};
-pub use decide::{Outcome, Verdict, decide};
+pub use decide::{Outcome, Place, Verdict, decide};
 pub use event::{Decision, Event, NO_RULE, PATH_CAPACITY};
-pub use layout::{Control, LEVELS, Layout, TargetInfo};
+#[cfg(not(target_arch = "bpf"))]
+pub use globs::GlobError;
+pub use globs::{Bits, GLOB_POSITIONS, Globs, MAX_GLOB_SETS, MAX_GLOBS, Matcher, Step};
+pub use layout::{
+    Control, LEVELS, Layout, PROBES, TARGET_SLOTS, TargetInfo, TargetSlot, target_slot,
+};
+pub use park::{MAX_PARKED, Park, TOKENS, Token, WAKE_SEIZE, WAKE_SIGNAL, Wake};
 pub use rule::{
-    ACTION_ALLOW, ACTION_DENY, CHANCE_ALWAYS, FLAG_INCLUDE_DRIVER, FLAG_SOCKETS_ONLY, MAX_PORTS,
-    MAX_RULES, MAX_SCOPES, MAX_SITES, MAX_SYSCALLS, MAX_TARGETS, Rule, RuleKey, RuleSet, Site,
+    ACTION_ALLOW, ACTION_CRASH, ACTION_DELAY, ACTION_DENY, ACTION_NONE, ACTION_RETURN,
+    CHANCE_ALWAYS, FLAG_INCLUDE_DRIVER, FLAG_SOCKETS_ONLY, MAX_PORTS, MAX_RULES, MAX_SCOPES,
+    MAX_SETS, MAX_SITES, MAX_SYSCALLS, MAX_TARGETS, Rule, RuleKey, RuleSet, Site,
 };
 pub use same::is_same;
 pub use system_path::{COMPONENT, Components, TEXT, is_system_path, is_system_text};

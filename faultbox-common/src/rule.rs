@@ -8,6 +8,8 @@ pub const MAX_RULES: u32 = 4096;
 pub const MAX_SCOPES: u32 = 1024;
 /// Targets (services) alive at the same time.
 pub const MAX_TARGETS: u32 = 1024;
+/// Sets of rules, one for each target and system call that has any; the first is nobody's.
+pub const MAX_SETS: u32 = 4096;
 /// Rules that one target may have on one system call.
 pub const MAX_SITES: usize = 8;
 /// Ports that an inbound rule may name: the interfaces of one service.
@@ -15,10 +17,18 @@ pub const MAX_PORTS: usize = 8;
 /// System call numbers are below this on every architecture we know.
 pub const MAX_SYSCALLS: usize = 512;
 
-/// The call fails with the rule's errno and its body does not run.
+/// Nothing happens to the call: no rule's action, but an outcome's.
+pub const ACTION_NONE: u8 = 0;
+/// The call fails: its body does not run, and it returns [`Rule::value`], which is `-errno`.
 pub const ACTION_DENY: u8 = 1;
 /// The call runs; the match is counted and said.
 pub const ACTION_ALLOW: u8 = 2;
+/// The calling thread waits for [`Rule::value`] nanoseconds before the call runs.
+pub const ACTION_DELAY: u8 = 3;
+/// The body does not run, and the call reports [`Rule::value`] as its result, which is no errno.
+pub const ACTION_RETURN: u8 = 4;
+/// The process is killed by signal [`Rule::value`] and the call's body does not run.
+pub const ACTION_CRASH: u8 = 5;
 
 /// Only sockets are eligible: the errno cannot come from a file.
 pub const FLAG_SOCKETS_ONLY: u8 = 1;
@@ -44,18 +54,20 @@ pub struct Rule {
     pub after: u64,
     /// Fires at most this often; 0: without limit.
     pub max_hits: u64,
+    /// What the action means by it.
+    pub value: i64,
     /// Told apart from the slot's earlier tenants: a [`Site`] names both.
     pub generation: u32,
     /// Index into the scope table; the rule applies while that entry is non-zero.
     pub scope: u32,
     /// The rule's name in events.
     pub id: u32,
-    /// For [`ACTION_DENY`]; 1 to 4095.
-    pub errno: u16,
     /// `ACTION_*`.
     pub action: u8,
     /// `FLAG_*`.
     pub flags: u8,
+    /// To be zero.
+    pub reserved: u16,
 }
 
 /// Where a rule applies: an entry in the set of a target and a system call.
@@ -66,6 +78,9 @@ pub struct Site {
     pub slot: u32,
     /// Must equal the rule's.
     pub generation: u32,
+    /// Only calls on files whose path matches this glob of the set's: its bit in
+    /// [`crate::Globs`]; 0: on anything.
+    pub globs: u32,
     /// How many of `ports` count; 0: any peer.
     pub port_count: u32,
     /// The peer must be on this host's loopback, at one of these ports.
@@ -76,8 +91,11 @@ impl Site {
     /// Whether a call to this peer is meant.
     #[inline(always)]
     pub fn admits(&self, peer: &crate::Peer) -> bool {
+        if self.port_count == 0 {
+            return true;
+        }
         // The driver dials from an address of its own but to the same ports as anyone else.
-        // Unused ports are zero, which is nobody's. Without branches: see `is_same`.
+        // Unused ports are zero, which is nobody's. Without more branches: see `is_same`.
         let mut named = 0;
         let mut i = 0;
         while i < MAX_PORTS {
@@ -85,8 +103,7 @@ impl Site {
             i += 1;
         }
         let somewhere = is_same(peer.loopback.into(), 0) | is_same(peer.port.into(), 0);
-        let meant = is_same(self.port_count.into(), 0) | named & (somewhere ^ 1);
-        meant != 0
+        named & (somewhere ^ 1) != 0
     }
 }
 
@@ -106,6 +123,8 @@ pub struct RuleKey {
 pub struct RuleSet {
     /// How many of `sites` count.
     pub count: u32,
+    /// The set of globs that the sites' bits are about; 0: none.
+    pub globs: u32,
     /// In order of declaration.
     pub sites: [Site; MAX_SITES],
 }

@@ -3,33 +3,41 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
-use faultbox_common::Outcome;
+use faultbox_common::{MAX_SITES, Outcome};
 
 use crate::{
     call::Seen,
-    decision::count_fired,
-    entry::negated,
-    kernel::{Registers as _, Typed},
+    decision::{Fired, count_fired},
+    entry::as_error,
+    kernel::{Registers as _, Typed, trace},
     maps::PENDING,
+    park,
     report::report,
     target,
 };
 
-/// A denial decided at the entry of a call, on its way to the hook that carries it out.
+/// A decision made at the entry of a call, on its way to the hook that carries it out.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Pending {
-    /// What the call works on.
+    /// When the call was entered.
+    pub time: u64,
+    /// What it works on.
     pub seen: Seen,
-    /// The denial.
+    /// The decision.
     pub outcome: Outcome,
+    /// The slots of the set's rules.
+    pub slots: [u16; MAX_SITES],
     /// The call's number.
     pub syscall: u32,
-    /// Slot of the rule that fired.
-    pub slot: u32,
+    /// Those of the rules that fired.
+    pub fired: Fired,
+    /// Non-zero if the call has waited and been counted and reported before.
+    pub resumed: u16,
 }
 
-/// Fails the function if the current thread's current call was denied at its entry.
+/// Fails the function, or makes the thread wait, if that was decided about the current thread's
+/// current call at its entry.
 ///
 /// These functions are called on the kernel's own behalf, too: the number of the current call
 /// tells those apart, and other threads have no decision waiting.
@@ -37,17 +45,39 @@ pub struct Pending {
 #[unsafe(link_section = "fentry/apply")]
 extern "C" fn apply(_ctx: *mut c_void) -> i64 {
     let thread = bpf_get_current_pid_tgid();
+    let Some(pending) = PENDING.get_ptr_mut(thread) else { return 0 };
     // SAFETY: only this thread's own programs change its entry.
-    let Some(pending) = (unsafe { PENDING.get(&thread) }) else { return 0 };
+    let pending = unsafe { &mut *pending };
     let regs = Typed::of_current();
     if regs.syscall() != pending.syscall {
         return 0;
     }
-    let errno = pending.outcome.errno;
-    count_fired(pending.slot);
-    if let Some(target) = target::current() {
-        report(target, pending.syscall, &regs, &pending.seen, &pending.outcome);
+    let Some(target) = target::current() else {
+        // The target has ended since.
+        let _ = PENDING.remove(&thread);
+        return 0;
+    };
+    let mut parked = false;
+    if pending.outcome.delay != 0 {
+        parked = park::begin(pending.syscall, regs.instruction(), regs.stack(), &pending.outcome)
+            == park::WAITS;
+        if !parked {
+            pending.outcome.delay = 0;
+        }
     }
+    if pending.resumed == 0 {
+        if parked || !pending.outcome.runs() {
+            count_fired(&pending.slots, pending.fired);
+        }
+        if trace() > 0 {
+            report(target, pending.syscall, pending.time, &regs, &pending.seen, &pending.outcome);
+        }
+    }
+    let result = if parked {
+        park::RESTART
+    } else {
+        park::end(pending.outcome.action, pending.outcome.value)
+    };
     let _ = PENDING.remove(&thread);
-    negated(errno)
+    as_error(result)
 }

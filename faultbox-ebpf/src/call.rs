@@ -1,13 +1,14 @@
 //! What is the current call working on? The kernel's half of language.md 1.9.4.
 
-use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_probe_read_user};
-use faultbox_common::{Call, Driver, MAX_SYSCALLS, Object, Operand, Peer, is_system_text};
+use aya_ebpf::helpers::bpf_probe_read_user;
+use faultbox_common::{Call, Driver, MAX_SYSCALLS, Object, Operand, Peer, Place};
 
 use crate::{
     decision::increment,
-    kernel::{Address, Registers, forget, offset, read, task},
+    kernel::{Address, Registers, blur, member, offset, read, task},
     maps::KINDS,
-    path::{self, PathBytes, Place},
+    path::{self, Dentry, PathBytes},
+    place,
     target::control,
 };
 
@@ -63,27 +64,19 @@ impl Kind {
 pub struct Seen {
     /// As rules see it.
     pub call: Call,
-    /// When it was entered.
-    pub time: u64,
-    place: Place,
+    /// Where the file is, or the directory that a path starts at; none for an absolute one.
+    start: Dentry,
+    /// The open file's inode, if there is one.
+    inode: u64,
     /// The path that the program gave, in its own memory; 0: none.
     given: u64,
-    /// Non-zero if that path does not start at a place.
-    absolute: u64,
 }
 
 impl Seen {
-    /// Notes that the call is entered now.
+    /// Makes the verifier forget how the call was seen: see [`blur`].
     #[inline(always)]
-    pub fn start(&mut self) {
-        // SAFETY: no preconditions.
-        self.time = unsafe { bpf_ktime_get_ns() };
-    }
-
-    /// Makes the verifier forget how the call was seen: see [`forget`].
-    #[inline(always)]
-    pub fn forget(&mut self) {
-        forget(self);
+    pub fn forget(&mut self, unknown: u64) {
+        blur(self, unknown);
         // The compiler, however, must not meet a discriminant that it does not know.
         // SAFETY: the enumeration is one byte, which has been written.
         let raw = unsafe { core::ptr::read_volatile((&raw const self.call.object).cast::<u8>()) };
@@ -93,7 +86,7 @@ impl Seen {
     /// Writes the path to an event. Returns bytes of components and bytes as given.
     #[inline(always)]
     pub fn copy_path(&self, out: &mut PathBytes) -> (usize, usize) {
-        let walked = if self.absolute != 0 { 0 } else { path::names(&self.place, out) };
+        let walked = if self.start.is_none() { 0 } else { path::names(&self.start, out) };
         let given = if self.given == 0 { 0 } else { path::copy_given(self.given, out, walked) };
         (walked, given)
     }
@@ -121,31 +114,36 @@ impl Seen {
     #[inline(always)]
     pub fn look_at_descriptor(&mut self, descriptor: u32, driver: &Driver) {
         self.find_descriptor(descriptor, driver);
-        if matches!(self.call.object, Object::File) {
-            self.tell_system_files();
-        }
     }
 
     /// Looks at a path, relative to a directory or to the working directory.
     #[inline(always)]
     pub fn look_at_path(&mut self, user: u64, directory: Option<u32>) {
         self.find_path(user, directory);
-        if matches!(self.call.object, Object::File) {
-            self.tell_system_files();
-        } else if let Some(control) = control() {
+        if !matches!(self.call.object, Object::File)
+            && let Some(control) = control()
+        {
             increment(&raw mut control.unread);
         }
     }
 
+    /// Where the open file lies that the call works on; `globs` are what is asked about its path.
     #[inline(always)]
-    fn tell_system_files(&mut self) {
-        let is_system = if self.absolute != 0 {
-            is_system_text(&path::given(self.given))
+    pub fn place_of_file(&self, globs: u32) -> Place {
+        if matches!(self.call.object, Object::File) {
+            place::of_file(self.inode, &self.start, globs)
         } else {
-            path::is_system(&self.place)
-        };
-        if is_system {
-            self.call.object = Object::SystemFile;
+            Place::default()
+        }
+    }
+
+    /// Where the path lies that the call works on.
+    #[inline(always)]
+    pub fn place_of_path(&self, globs: u32) -> Place {
+        if matches!(self.call.object, Object::File) {
+            place::of_path(self.given, &self.start, globs)
+        } else {
+            Place::default()
         }
     }
 
@@ -160,7 +158,8 @@ impl Seen {
         let Some(inode) = read::<Address>(file, offset!(file_f_inode)) else { return };
         let mode = read::<u16>(inode, offset!(inode_i_mode)).unwrap_or(0) & S_IFMT;
         if mode == S_IFREG || mode == S_IFDIR {
-            self.place = Place::of_file(file);
+            self.start = Dentry::of_file(file);
+            self.inode = inode as u64;
             self.call.object = Object::File;
         } else if mode == S_IFSOCK {
             // A failed read means a socket that rules do not know, never a failed call.
@@ -182,13 +181,12 @@ impl Seen {
         let Some(first) = path::first_byte(user) else { return };
         self.call.object = Object::File;
         self.given = user;
-        self.absolute = (first == b'/').into();
-        if self.absolute == 0 {
-            self.place = match directory {
+        if first != b'/' {
+            self.start = match directory {
                 Some(descriptor) if descriptor != CWD => {
-                    file_of(descriptor).map_or(Place::NONE, Place::of_file)
+                    file_of(descriptor).map_or(Dentry::NONE, Dentry::of_file)
                 }
-                _ => Place::working_directory(),
+                _ => Dentry::working_directory(),
             };
         }
     }
@@ -236,13 +234,15 @@ impl Seen {
 
 #[inline(always)]
 fn file_of(descriptor: u32) -> Option<Address> {
-    let files: Address = read(task(), offset!(task_files))?;
-    let table: Address = read(files, offset!(files_fdt))?;
-    let size: u32 = read(table, offset!(fdt_max_fds))?;
-    if descriptor >= size {
+    let files: Address = member(task(), offset!(task_files));
+    if files.is_null() {
         return None;
     }
-    let slots: Address = read(table, offset!(fdt_fd))?;
+    let table: Address = member(files, offset!(files_fdt));
+    if table.is_null() || descriptor >= member::<u32>(table, offset!(fdt_max_fds)) {
+        return None;
+    }
+    let slots: Address = member(table, offset!(fdt_fd));
     let file: Address = read(slots, descriptor as usize * size_of::<Address>())?;
     (!file.is_null()).then_some(file)
 }

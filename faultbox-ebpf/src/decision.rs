@@ -2,9 +2,13 @@
 
 use core::arch::asm;
 
-use faultbox_common::{Call, Counters, MAX_SITES, Outcome, Rule, RuleSet, decide};
+use faultbox_common::{Counters, MAX_SITES, Place, Rule, RuleSet, decide};
 
-use crate::maps::{RULES, SCOPES};
+use crate::{
+    apply::Pending,
+    kernel::{blur, blurred},
+    maps::{RULES, SCOPES},
+};
 
 /// Counters of a rule, by the kernel's atomic instructions (Linux 5.12): rustc has none for eBPF.
 struct InMap(*mut Rule);
@@ -54,18 +58,27 @@ impl Counters for InMap {
     }
 }
 
-/// Counts that a rule broke a call.
+/// The rules of a set that fired, by their places in the set: a bit for each.
+pub type Fired = u16;
+
+/// Counts the rules that fired.
 #[inline(always)]
-pub fn count_fired(slot: u32) {
-    if let Some(rule) = RULES.get_ptr_mut(slot) {
-        // SAFETY: a field of a live map value.
-        increment(unsafe { &raw mut (*rule).counters.fired }.cast());
+pub fn count_fired(slots: &[u16; MAX_SITES], fired: Fired) {
+    for i in 0..MAX_SITES {
+        if fired >> i & 1 == 0 {
+            continue;
+        }
+        if let Some(rule) = RULES.get_ptr_mut(slots[i].into()) {
+            // SAFETY: a field of a live map value.
+            increment(unsafe { &raw mut (*rule).counters.fired }.cast());
+        }
     }
 }
 
-/// Finds what all rules of a set do to a call, and the slot of the rule that breaks it.
+/// Finds what all rules of a set do to a call, and which of them fired.
 #[inline(always)]
-pub fn decide_by_all(set: &RuleSet, call: &Call, outcome: &mut Outcome, slot: &mut u32) {
+pub fn decide_by_all(set: &RuleSet, place: Place, decided: &mut Pending, unknown: u64) {
+    let mut fired = 0u64;
     for i in 0..MAX_SITES {
         if i as u32 >= set.count {
             break;
@@ -79,12 +92,15 @@ pub fn decide_by_all(set: &RuleSet, call: &Call, outcome: &mut Outcome, slot: &m
             // SAFETY: a live map value, which user space changes at any time.
             unsafe { core::ptr::read_volatile(scope) != 0 }
         });
-        if !armed || rule.generation != site.generation {
-            continue;
+        if armed && rule.generation == site.generation {
+            let verdict = decide(rule, &InMap(pointer), site, &decided.seen.call, place);
+            if decided.outcome.add(rule, verdict) {
+                fired |= 1 << i;
+            }
         }
-        let verdict = decide(rule, &InMap(pointer), site, call);
-        if outcome.add(rule, verdict) {
-            *slot = site.slot;
-        }
+        decided.slots[i] = site.slot as u16;
+        blur(&mut decided.outcome, unknown);
+        fired = blurred(fired, unknown);
     }
+    decided.fired = fired as Fired;
 }

@@ -1,14 +1,11 @@
 //! Reading kernel structures by offsets that user space found in the kernel's BTF.
 
-use core::{ffi::c_void, mem::MaybeUninit};
+use core::{arch::asm, ffi::c_void, mem::MaybeUninit};
 
 use aya_ebpf::{
     EbpfContext as _,
-    helpers::{
-        bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_task_pt_regs,
-        generated::bpf_probe_read_kernel as bpf_probe_read_kernel_raw,
-    },
-    programs::RawTracePointContext,
+    helpers::{bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_task_pt_regs},
+    programs::{ProbeContext, RawTracePointContext},
 };
 use faultbox_common::Layout;
 
@@ -48,16 +45,43 @@ pub fn read<T: Copy>(base: Address, offset: usize) -> Option<T> {
     unsafe { bpf_probe_read_kernel(base.cast::<u8>().wrapping_add(offset).cast::<T>()).ok() }
 }
 
-/// Makes the verifier forget what it knows of a value.
+/// Reads a member behind a pointer whose type the verifier knows: one instruction, where [`read`]
+/// is a call. A pointer that is read so is typed again if the member is a pointer to a structure.
+#[inline(always)]
+pub fn member<T: Copy>(base: Address, offset: usize) -> T {
+    // SAFETY: the verifier checks type and offset, and the kernel clears what faults.
+    unsafe { core::ptr::read_volatile(base.cast::<u8>().wrapping_add(offset).cast()) }
+}
+
+/// Makes the verifier forget what it knows of a word.
 ///
 /// It follows the rest of the program once for each combination of constants that the paths up
-/// to here have left behind. Where many paths meet, one of unknown value is enough. The value is
-/// copied onto itself by a helper, of whose result the verifier assumes nothing.
+/// to here have left behind. Where many paths meet, one of unknown value is enough. `unknown` is
+/// any number that the verifier knows nothing of, such as the current thread's.
 #[inline(always)]
-pub fn forget<T>(value: &mut T) {
-    let at: *mut T = value;
-    // SAFETY: source and destination are the same live value, so its bytes stay as they are.
-    unsafe { bpf_probe_read_kernel_raw(at.cast(), size_of::<T>() as u32, at.cast()) };
+pub fn blurred(mut word: u64, unknown: u64) -> u64 {
+    // SAFETY: arithmetic on a register, which it leaves as it is.
+    unsafe {
+        asm!(
+            "{w} ^= {u}",
+            "{w} ^= {u}",
+            w = inout(reg) word,
+            u = in(reg) unknown,
+            options(pure, nomem, nostack),
+        );
+    }
+    word
+}
+
+/// Does that to every word of a value.
+#[inline(always)]
+pub fn blur<T>(value: &mut T, unknown: u64) {
+    const { assert!(align_of::<T>() == 8 && size_of::<T>().is_multiple_of(8)) };
+    let words = (&raw mut *value).cast::<u64>();
+    for i in 0..size_of::<T>() / 8 {
+        // SAFETY: in bounds and aligned; volatile, so that the words are in memory afterwards.
+        unsafe { words.add(i).write_volatile(blurred(words.add(i).read_volatile(), unknown)) };
+    }
 }
 
 /// Zeroes a value word by word: what LLVM calls `memset` for is a loop over bytes here.
@@ -98,6 +122,18 @@ pub trait Registers {
     #[inline(always)]
     fn syscall(&self) -> u32 {
         self.word(offset!(regs_syscall)) as u32
+    }
+
+    /// Where the program goes on, which is behind the call's instruction.
+    #[inline(always)]
+    fn instruction(&self) -> u64 {
+        self.word(offset!(regs_ip))
+    }
+
+    /// The program's stack pointer.
+    #[inline(always)]
+    fn stack(&self) -> u64 {
+        self.word(offset!(regs_sp))
     }
 
     /// The `index`-th argument.
@@ -154,9 +190,26 @@ impl Untyped {
     }
 }
 
+/// The first argument of the function that a kprobe program stands on. It is asked for anew each
+/// time, which saves the place on the stack that it would be kept in.
+pub struct Probed<'a>(pub &'a ProbeContext);
+
+impl Registers for Probed<'_> {
+    #[inline(always)]
+    fn word(&self, offset: usize) -> u64 {
+        word_at(self.0.arg::<u64>(0).unwrap_or(0) + offset as u64)
+    }
+}
+
 impl Registers for Untyped {
     #[inline(always)]
     fn word(&self, offset: usize) -> u64 {
-        read(self.0, offset).unwrap_or(0)
+        word_at(self.0 as u64 + offset as u64)
     }
+}
+
+/// Not inlined, so that its stack is free again: the programs that need it have none to spare.
+#[inline(never)]
+fn word_at(address: u64) -> u64 {
+    read(address as Address, 0).unwrap_or(0)
 }

@@ -16,9 +16,12 @@ mod entry;
 mod kernel;
 mod maps;
 mod observe;
+mod park;
 mod path;
+mod place;
 mod probe;
 mod report;
+mod signal;
 mod target;
 
 /// Reading kernel memory and most tracing helpers are for programs under the GPL only; the

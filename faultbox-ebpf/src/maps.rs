@@ -1,12 +1,13 @@
-//! The maps. Sizes and meanings are `faultbox_common`'s; user space fills all but the last two,
-//! and the programs count in some of them.
+//! The maps. Sizes and meanings are `faultbox_common`'s; user space fills most of them, and works
+//! on the same memory where it can.
 
 use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, LruHashMap, RingBuf},
 };
 use faultbox_common::{
-    Control, MAX_RULES, MAX_SCOPES, MAX_SYSCALLS, MAX_TARGETS, Rule, RuleKey, RuleSet, TargetInfo,
+    Control, Globs, MAX_GLOB_SETS, MAX_PARKED, MAX_RULES, MAX_SCOPES, MAX_SETS, MAX_SYSCALLS,
+    MAX_TARGETS, Park, Rule, RuleSet, TARGET_SLOTS, TargetSlot,
 };
 
 use crate::apply::Pending;
@@ -16,13 +17,17 @@ const MMAPABLE: u32 = 1 << 10;
 /// `BPF_F_NO_PREALLOC`: most keys are never used.
 const NO_PREALLOC: u32 = 1;
 
-/// Targets by cgroup id.
+/// Targets by cgroup id: see `faultbox_common::target_slot`.
 #[map]
-pub static TARGETS: HashMap<u64, TargetInfo> = HashMap::with_max_entries(MAX_TARGETS, NO_PREALLOC);
+pub static TARGETS: Array<TargetSlot> = Array::with_max_entries(TARGET_SLOTS, MMAPABLE);
 
-/// Rules of each target on each call.
+/// Which of [`SETS`] has the rules of each target on each call; 0: there are none.
 #[map]
-pub static SETS: HashMap<RuleKey, RuleSet> = HashMap::with_max_entries(1 << 16, NO_PREALLOC);
+pub static SET_OF: Array<[u16; MAX_SYSCALLS]> = Array::with_max_entries(MAX_TARGETS, MMAPABLE);
+
+/// Rules of a target on a call.
+#[map]
+pub static SETS: Array<RuleSet> = Array::with_max_entries(MAX_SETS, MMAPABLE);
 
 /// Rule slots.
 #[map]
@@ -31,6 +36,10 @@ pub static RULES: Array<Rule> = Array::with_max_entries(MAX_RULES, MMAPABLE);
 /// Non-zero while the rules of the scope apply.
 #[map]
 pub static SCOPES: Array<u64> = Array::with_max_entries(MAX_SCOPES, MMAPABLE);
+
+/// Compiled globs.
+#[map]
+pub static GLOBS: Array<Globs> = Array::with_max_entries(MAX_GLOB_SETS, MMAPABLE);
 
 /// Calls of each target, by number.
 #[map]
@@ -45,9 +54,28 @@ pub static CONTROL: Array<Control> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 pub static KINDS: Array<u32> = Array::with_max_entries(MAX_SYSCALLS as u32, 0);
 
+/// Places in [`PLACES`], a power of two.
+pub const PLACE_SLOTS: u32 = 1 << 13;
+
+/// Where open files lie, as far as it has been found out: see [`crate::place`].
+#[map]
+pub static PLACES: Array<u64> = Array::with_max_entries(PLACE_SLOTS, 0);
+
 /// Denials on their way from a call's entry to the hook that applies them, by thread.
 #[map]
 pub static PENDING: LruHashMap<u64, Pending> = LruHashMap::with_max_entries(1 << 14, 0);
+
+/// Threads with delayed calls, by thread id.
+#[map]
+pub static PARKED: HashMap<u32, Park> = HashMap::with_max_entries(MAX_PARKED, NO_PREALLOC);
+
+/// Until when processes have parked threads, by process id.
+#[map]
+pub static PARKED_UNTIL: LruHashMap<u32, u64> = LruHashMap::with_max_entries(1 << 12, 0);
+
+/// What the tracer should know.
+#[map]
+pub static WAKES: RingBuf = RingBuf::with_byte_size(1 << 16, 0);
 
 /// Reports to user space, of which it may set another size at load.
 #[map]

@@ -4,21 +4,26 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::{
-    helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext,
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
+    macros::raw_tracepoint,
+    programs::RawTracePointContext,
 };
-use faultbox_common::{MAX_SYSCALLS, Outcome, RuleKey};
+use faultbox_common::{ACTION_NONE, MAX_SYSCALLS, NO_RULE, Outcome};
 
 use crate::{
     call::{Kind, Seen},
     decision::increment,
     kernel::{Registers, Untyped, clear, offset, trace},
-    maps::{COUNTS, PENDING, SETS},
+    maps::{COUNTS, PENDING},
     report::report,
     target,
 };
 
 /// `__USER32_CS` of x86: a 32-bit program, whose numbers mean other calls.
 const USER32_CS: u64 = 0x23;
+
+/// No rule said anything.
+static NOTHING: Outcome = Outcome { delay: 0, value: 0, rule: NO_RULE, action: 0 };
 
 /// Counts a call, and records it unless the hook on the call does that.
 #[raw_tracepoint(tracepoint = "sys_enter")]
@@ -38,19 +43,18 @@ fn sys_enter(ctx: RawTracePointContext) -> i32 {
     if trace() < 2 && !kind.is_observed() {
         return 0;
     }
-    let key = RuleKey { target: target.index, syscall };
-    // SAFETY: only whether there is an entry matters.
-    if unsafe { SETS.get(&key) }.is_some() {
+    if target::rules(target, syscall).is_some() {
         return 0;
     }
     let mut seen = MaybeUninit::<Seen>::uninit();
     clear(&mut seen);
     // SAFETY: all zeros is a call of which nothing is known yet.
     let seen = unsafe { seen.assume_init_mut() };
-    seen.start();
+    // SAFETY: no preconditions.
+    let time = unsafe { bpf_ktime_get_ns() };
     seen.look(kind, &regs, &target.driver);
-    seen.forget();
-    report(target, syscall, &regs, seen, &Outcome::default());
+    seen.forget(bpf_get_current_pid_tgid());
+    report(target, syscall, time, &regs, seen, &NOTHING);
     0
 }
 
@@ -62,9 +66,10 @@ fn sys_exit(ctx: RawTracePointContext) -> i32 {
     // SAFETY: only this thread's own programs change its entry.
     let Some(pending) = (unsafe { PENDING.get(&thread) }) else { return 0 };
     if trace() > 0 {
-        let outcome = Outcome { errno: 0, ..pending.outcome };
+        let action = ACTION_NONE as u32;
+        let outcome = Outcome { delay: 0, value: 0, action, ..pending.outcome };
         let regs = Untyped::of_tracepoint(&ctx);
-        report(target, pending.syscall, &regs, &pending.seen, &outcome);
+        report(target, pending.syscall, pending.time, &regs, &pending.seen, &outcome);
     }
     let _ = PENDING.remove(&thread);
     0

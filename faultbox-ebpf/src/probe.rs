@@ -2,20 +2,38 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use aya_ebpf::{
+    EbpfContext as _,
+    helpers::{bpf_get_current_pid_tgid, generated::bpf_override_return},
+    macros::kprobe,
+    programs::ProbeContext,
+};
 
-use crate::{entry::negated, target::control};
+use crate::{entry::as_error, target::control};
 
 /// `ENOTRECOVERABLE`: an error that `getpgid(2)` never has.
 const PROOF: u16 = 131;
+
+/// Whether it is the current thread that is asking.
+#[inline(always)]
+fn is_asking() -> bool {
+    let thread = bpf_get_current_pid_tgid() as u32;
+    control().is_some_and(|control| control.probe_tid == thread)
+}
 
 /// Fails the function for the thread that is asking.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "fentry/probe")]
 extern "C" fn probe(_ctx: *mut c_void) -> i64 {
-    let thread = bpf_get_current_pid_tgid() as u32;
-    match control() {
-        Some(control) if control.probe_tid == thread => negated(PROOF),
-        _ => 0,
+    if is_asking() { as_error(-i64::from(PROOF)) } else { 0 }
+}
+
+/// The same by `bpf_override_return`.
+#[kprobe]
+fn probe_override(ctx: ProbeContext) -> u32 {
+    if is_asking() {
+        // SAFETY: the context is the program's own.
+        unsafe { bpf_override_return(ctx.as_ptr().cast(), as_error(-i64::from(PROOF)) as u64) };
     }
+    0
 }

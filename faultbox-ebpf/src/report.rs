@@ -1,7 +1,9 @@
 //! Records for user space.
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
-use faultbox_common::{Decision, Event, NO_RULE, Object, Outcome, TargetInfo};
+use faultbox_common::{
+    ACTION_CRASH, ACTION_DENY, ACTION_RETURN, Decision, Event, NO_RULE, Object, Outcome, TargetInfo,
+};
 
 use crate::{
     call::Seen,
@@ -22,10 +24,12 @@ struct FileEvent {
 /// What became of the call, in one word.
 #[inline(always)]
 fn decision(seen: &Seen, outcome: &Outcome) -> Decision {
-    if outcome.errno != 0 {
+    if outcome.action == ACTION_DENY as u32 {
         Decision::Deny
-    } else if matches!(seen.call.object, Object::SystemFile) {
-        Decision::AllowSystemPath
+    } else if outcome.action == ACTION_RETURN as u32 {
+        Decision::Return
+    } else if outcome.action == ACTION_CRASH as u32 {
+        Decision::Crash
     } else if seen.call.peer.driver != 0 && outcome.rule == NO_RULE {
         Decision::AllowDriver
     } else {
@@ -33,11 +37,12 @@ fn decision(seen: &Seen, outcome: &Outcome) -> Decision {
     }
 }
 
-/// Reports a call. A full ring buffer loses the record, and counts that.
+/// Reports a call that was entered at `time`. A full ring buffer loses the record, and counts that.
 #[inline(always)]
 pub fn report(
     target: &TargetInfo,
     syscall: u32,
+    time: u64,
     regs: &impl Registers,
     seen: &Seen,
     outcome: &Outcome,
@@ -47,7 +52,7 @@ pub fn report(
         let ids = bpf_get_current_pid_tgid();
         // SAFETY: `to` is reserved memory of that type.
         unsafe {
-            (*to).time = seen.time;
+            (*to).time = time;
             (*to).size = regs.argument(2);
             (*to).target = target.index;
             (*to).pid = (ids >> 32) as u32;
@@ -55,7 +60,9 @@ pub fn report(
             (*to).syscall = syscall;
             (*to).rule = outcome.rule;
             copy(&seen.call.peer, &raw mut (*to).peer);
-            (*to).errno = outcome.errno;
+            (*to).delay = outcome.delay;
+            (*to).value = outcome.value;
+            (*to).reserved = 0;
             (*to).decision = decision(seen, outcome) as u8;
             (*to).object = seen.call.object as u8;
             (*to).walked = 0;
@@ -64,7 +71,7 @@ pub fn report(
     };
     let stored = match seen.call.object {
         Object::Ineligible => true,
-        Object::File | Object::SystemFile => match EVENTS.reserve::<FileEvent>(0) {
+        Object::File => match EVENTS.reserve::<FileEvent>(0) {
             Some(mut entry) => {
                 let to = entry.as_mut_ptr();
                 // SAFETY: as above; what is left of the path is never read, as `walked` and

@@ -17,8 +17,8 @@ use std::{
 };
 
 use faultbox::engine::{
-    Action, Driver, Engine, Errno, Exit, Launch, Options, Probability, Record, RecordSink, Rule,
-    RuleId, Site, expand_keyword,
+    Action, Driver, Engine, Errno, Exit, Launch, Options, Record, RecordSink, Rule, RuleId, Site,
+    expand_keyword,
 };
 
 /// Prints each call that is denied.
@@ -46,15 +46,12 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     let path = cgroup.as_ref().map(|cgroup| cgroup.0.as_path());
     let target = engine.target("subject", path, Driver::default(), Arc::new(Printer))?;
 
-    let rule = Rule {
-        id: RuleId(1),
-        sites: vec![Site { target: target.id(), ports: Vec::new() }],
-        syscalls: expand_keyword("write").ok_or("no such system call")?,
-        action: Action::Deny(Errno::from_name("ENOSPC").ok_or("no such errno")?),
-        probability: Probability::ALWAYS,
-        stream: 0,
-        include_driver: false,
-    };
+    let rule = Rule::new(
+        RuleId(1),
+        Site { target: target.id(), ports: Vec::new() },
+        expand_keyword("write").ok_or("no such system call")?,
+        Action::Deny(Errno::from_name("ENOSPC").ok_or("no such errno")?),
+    );
     let injection = engine.inject(&[rule])?;
 
     let mut process = target.spawn(&Launch {

@@ -5,6 +5,7 @@ use std::{
     fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -55,7 +56,36 @@ pub(crate) fn programs(project: &Project, release: bool) -> Result<Vec<PathBuf>>
         places.push(folders[0].join(&program.name));
     }
     ensure!(!places.is_empty(), "the workspace has no programs");
+    places.extend(go_api(project)?);
     Ok(places)
+}
+
+/// Compiles specs/servers/go-api.go into bin/; `None` where there is no Go.
+fn go_api(project: &Project) -> Result<Option<PathBuf>> {
+    if !run::installed("go") {
+        eprintln!(
+            "note: bin/go-api is not built: there is no go; `cargo xtask setup --servers` installs it"
+        );
+        return Ok(None);
+    }
+    let scratch = project.scratch();
+    fs::create_dir_all(&scratch).with_context(|| format!("cannot create {}", scratch.display()))?;
+    let built = scratch.join("go-api");
+    // Without cgo, and so without the C library: what specs/servers/go.star is about.
+    run::check(
+        Command::new("go")
+            .args(["build", "-trimpath", "-ldflags=-s -w", "-o"])
+            .arg(&built)
+            .arg("specs/servers/go-api.go")
+            .env("CGO_ENABLED", "0")
+            .current_dir(project.root()),
+    )?;
+    let places = [project.bin(), project.bin().join("linux")].map(|folder| folder.join("go-api"));
+    for to in &places {
+        place(&built, to)?;
+    }
+    let [first, _] = places;
+    Ok(Some(first))
 }
 
 /// Makes `to` another name of the file, or a copy on another file system, in one step: a program that runs keeps its

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Result;
 
-use crate::{ebpf, project::Project, run, setup, test};
+use crate::{bench, ebpf, project::Project, run, setup, test};
 
 /// Runs all steps, whichever fail; ends with the time that each took and the line that sums the tests up.
 pub(crate) fn run(project: &Project) -> ExitCode {
@@ -29,6 +29,7 @@ pub(crate) fn run(project: &Project) -> ExitCode {
         tally = Some(test::all(project, &test::Args::default())?);
         Ok(())
     });
+    steps.run("cost of a system call", || bench::check(project));
 
     let mut tally = tally.unwrap_or_default();
     tally.failed += steps.failed();

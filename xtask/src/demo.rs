@@ -30,7 +30,7 @@ struct Scene {
     shows: &'static str,
 }
 
-const SCENES: [Scene; 8] = [
+const SCENES: [Scene; 14] = [
     Scene { spec: "first-test.star", flags: &[], code: 0, shows: "one service, four tests" },
     Scene {
         spec: "fault-test.star",
@@ -40,6 +40,42 @@ const SCENES: [Scene; 8] = [
     },
     Scene { spec: "disk-full.star", flags: &[], code: 0, shows: "a log that cannot be written" },
     Scene { spec: "ops.star", flags: &[], code: 0, shows: "one name for several system calls" },
+    Scene {
+        spec: "slow.star",
+        flags: &[],
+        code: 0,
+        shows: "calls that wait first, and what waits for them",
+    },
+    Scene {
+        spec: "wal.star",
+        flags: &[],
+        code: 0,
+        shows: "one file fails, and a path that misses is shown the right one",
+    },
+    Scene {
+        spec: "aim.star",
+        flags: &[],
+        code: 0,
+        shows: "the n-th call, the first few, or the connections to one service",
+    },
+    Scene {
+        spec: "effects.star",
+        flags: &[],
+        code: 0,
+        shows: "a disk that lies, a connection that ends, a process that dies",
+    },
+    Scene {
+        spec: "three-faults.star",
+        flags: &[],
+        code: 0,
+        shows: "one request; the database gone, full, and slow",
+    },
+    Scene {
+        spec: "chance.star",
+        flags: &["--runs", "10"],
+        code: 2,
+        shows: "a fault by chance, with the seed that shows it again",
+    },
     Scene {
         spec: "never-fired.star",
         flags: &[],

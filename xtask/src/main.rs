@@ -4,6 +4,7 @@
 //! before anything else.
 
 mod artifacts;
+mod bench;
 mod build;
 mod ci;
 mod demo;
@@ -11,6 +12,7 @@ mod ebpf;
 mod elf;
 mod project;
 mod run;
+mod servers;
 mod setup;
 mod tally;
 mod test;
@@ -42,6 +44,8 @@ enum Command {
     Vm(vm::Args),
     /// Runs every test there is, natively and in the virtual machines.
     Test(test::Args),
+    /// Measures what faultbox costs.
+    Bench(bench::Args),
     /// Shows the tutorial's specs on real processes.
     Demo(demo::Args),
     /// Everything that has to pass before a change lands.
@@ -59,6 +63,7 @@ fn main() -> ExitCode {
         Command::Build(args) => build::run(&project, &args).map(|()| ExitCode::SUCCESS),
         Command::Vm(args) => vm::run(&project, &args),
         Command::Test(args) => Ok(test::run(&project, &args)),
+        Command::Bench(args) => bench::run(&project, &args),
         Command::Demo(args) => demo::run(&project, &args),
         Command::Ci => Ok(ci::run(&project)),
     });

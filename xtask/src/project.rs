@@ -37,8 +37,13 @@ impl Project {
 
     /// What xtask itself keeps between two runs: kernels, initramfs images, the nested build. Safe to delete.
     pub(crate) fn scratch(&self) -> PathBuf {
+        self.target().join("xtask")
+    }
+
+    /// Cargo's folder for what it builds.
+    pub(crate) fn target(&self) -> PathBuf {
         let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
-        self.root.join(target).join("xtask")
+        self.root.join(target)
     }
 
     /// Programs that are installed for this project only.

@@ -54,6 +54,20 @@ const KERNEL_PACKAGES: [Package; 8] = [
     Package { name: "xz-utils", why: "unpacking the kernel's source" },
 ];
 
+const STRACE: Package =
+    Package { name: "strace", why: "the yardstick that `cargo xtask bench syscall` measures, too" };
+const SERVER_PACKAGES: [Package; 6] = [
+    Package { name: "postgresql-15", why: "specs/servers/postgres.star breaks it" },
+    Package { name: "redis-server", why: "specs/servers/redis.star breaks it" },
+    Package { name: "nginx", why: "specs/servers/nginx.star breaks it" },
+    Package { name: "sqlite3", why: "specs/servers/sqlite.star breaks it" },
+    Package { name: "golang-go", why: "compiles the program that specs/servers/go.star breaks" },
+    Package { name: "python3", why: "runs the program that specs/servers/python.star breaks" },
+];
+
+/// The daemons that come with these packages; specs start servers of their own.
+const DAEMONS: [&str; 3] = ["postgresql", "redis-server", "nginx"];
+
 const BUSYBOX: Package = Package {
     name: "busybox-static",
     why: "the virtual machines' first process and their small tools",
@@ -71,18 +85,34 @@ pub(crate) struct Args {
     /// Only what `cargo xtask vm` needs.
     #[arg(long)]
     vm: bool,
+    /// Only the servers that specs/servers breaks.
+    #[arg(long)]
+    servers: bool,
 }
 
 /// Installs for the commands that are named, or for all.
 pub(crate) fn run(project: &Project, args: &Args) -> Result<()> {
-    let all = !args.ebpf && !args.vm;
+    let all = !args.ebpf && !args.vm && !args.servers;
     if args.ebpf || all {
         ebpf(project)?;
     }
     if args.vm || all {
         vm()?;
     }
+    if args.servers || all {
+        servers()?;
+    }
     Ok(())
+}
+
+/// What the bench measures faultbox against.
+pub(crate) fn strace() -> Result<()> {
+    if run::installed("strace") { Ok(()) } else { apt::install(&[STRACE]) }
+}
+
+/// The servers that specs/servers breaks.
+pub(crate) fn servers() -> Result<()> {
+    apt::install_programs(&SERVER_PACKAGES, &DAEMONS)
 }
 
 /// What compiling the eBPF programs takes.

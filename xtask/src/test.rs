@@ -16,7 +16,7 @@ use crate::{
     artifacts::{self, Artifact, Kind},
     build,
     project::Project,
-    run, setup,
+    run, servers, setup,
     tally::Tally,
     vm::{Guest, Kernel, Outcome, TESTED},
 };
@@ -24,7 +24,7 @@ use crate::{
 /// Tells the integration tests which engine to ask for.
 const ENGINE: &str = "FAULTBOX_TEST_ENGINE";
 /// Software emulation is slow, and three guests have to fit into the suite's 20 minutes.
-const GUEST_TIMEOUT: Duration = Duration::from_secs(900);
+const GUEST_TIMEOUT: Duration = Duration::from_secs(1500);
 
 #[derive(clap::Args, Default)]
 pub(crate) struct Args {
@@ -61,6 +61,7 @@ pub(crate) fn all(project: &Project, args: &Args) -> Result<Tally> {
     if !args.native_only {
         setup::vm()?;
     }
+    setup::servers()?;
     build::programs(project, false)?;
     let built = artifacts::build(
         run::cargo().args(["test", "--workspace", "--no-run"]).current_dir(project.root()),
@@ -116,7 +117,7 @@ fn in_guest(project: &Project, args: &Args, built: &[Artifact], kernel: Kernel) 
         memory: "3G".to_owned(),
         timeout: GUEST_TIMEOUT,
         icount: false,
-        extra: needed(built),
+        extra: needed(built).into_iter().chain(servers::files()?).collect(),
     };
     eprintln!("+ virtual machine, kernel {}", guest.kernel);
     let mut tally = Tally::default();
@@ -154,8 +155,12 @@ struct Run<'a> {
 
 /// Of the unit tests: those of the in-kernel rungs.
 const ENGINE_TESTS: &[&str] = &["engine::tests::", "engine::kernel::"];
-/// Of the integration tests: the tutorial under faults, who else is hit, and what a kill leaves.
-const KERNEL_TESTS: &[&str] = &["tutorial::", "neighbours::", "kill::"];
+/// Of the integration tests: the tutorial under faults, real servers, who else is hit, what a kill leaves, and the two
+/// commands that need no spec.
+const KERNEL_TESTS: &[&str] =
+    &["tutorial::", "servers::", "neighbours::", "kill::", "run::", "attach::"];
+/// Of these: where it matters that two rungs share the calls.
+const MIXED_TESTS: &[&str] = &["tutorial::", "servers::"];
 /// Kills of the runner in a guest; natively there are 50.
 const GUEST_KILLS: u32 = 10;
 
@@ -172,7 +177,10 @@ fn runs<'a>(project: &Project, built: &'a [Artifact], kernel: &Kernel) -> Vec<Ru
                 Kind::Test if binary.name == "it" => (engines, KERNEL_TESTS),
                 _ => (&[][..], KERNEL_TESTS),
             };
-            engines.iter().map(move |engine| Run { binary, engine, filters })
+            engines.iter().map(move |engine| {
+                let filters = if *engine == "auto" { MIXED_TESTS } else { filters };
+                Run { binary, engine, filters }
+            })
         })
         .collect()
 }

@@ -26,7 +26,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 pub(crate) use self::kernel::{Kernel, TESTED};
-use crate::{project::Project, run, setup};
+use crate::{project::Project, run, servers, setup};
 
 /// The exit status of `cargo xtask vm` when the guest itself failed, not the command in it.
 const GUEST_FAILED: u8 = 125;
@@ -53,6 +53,9 @@ pub(crate) struct Args {
     /// More files and folders to take into the guest of a stock kernel, with the libraries they need.
     #[arg(long, num_args = 1..)]
     extra: Vec<PathBuf>,
+    /// Take the servers of specs/servers into the guest of a stock kernel.
+    #[arg(long)]
+    servers: bool,
     /// The command line for the guest's shell, words joined by spaces.
     #[arg(last = true, required = true)]
     command: Vec<String>,
@@ -71,12 +74,16 @@ pub(crate) fn run(project: &Project, args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     setup::vm()?;
+    let mut extra = args.extra.clone();
+    if args.servers {
+        extra.extend(servers::files()?);
+    }
     let guest = Guest {
         kernel: args.kernel.clone(),
         memory: args.memory.clone(),
         timeout: Duration::from_secs(args.timeout),
         icount: args.icount,
-        extra: args.extra.clone(),
+        extra,
     };
     match guest.run(project, &args.command.join(" "), |_| ())? {
         Outcome::Exited(status) => Ok(ExitCode::from(status)),
@@ -142,15 +149,21 @@ impl Guest {
         })
     }
 
-    /// The folders and files that a guest must have whatever its kernel, by their real paths.
+    /// The folders and files that a guest must have whatever its kernel: by their real paths, and by those that they
+    /// were asked for if symbolic links are on the way.
     fn paths(&self, project: &Project) -> Result<Vec<PathBuf>> {
-        self.extra
-            .iter()
-            .map(|path| {
-                fs::canonicalize(path).with_context(|| format!("cannot find {}", path.display()))
-            })
-            .chain([Ok(project.root().to_owned())])
-            .collect()
+        let mut paths = Vec::new();
+        for path in &self.extra {
+            let real = fs::canonicalize(path)
+                .with_context(|| format!("cannot find {}", path.display()))?;
+            let asked = std::path::absolute(path)?;
+            if asked != real {
+                paths.push(asked);
+            }
+            paths.push(real);
+        }
+        paths.push(project.root().to_owned());
+        Ok(paths)
     }
 
     /// All that a guest without the host's files gets.

@@ -4,14 +4,14 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    ACTION_ALLOW, ACTION_DENY, AtomicCounters, CHANCE_ALWAYS, Driver, FLAG_INCLUDE_DRIVER,
-    FLAG_SOCKETS_ONLY, Peer,
+    ACTION_ALLOW, ACTION_DELAY, ACTION_DENY, AtomicCounters, CHANCE_ALWAYS, Driver,
+    FLAG_INCLUDE_DRIVER, FLAG_SOCKETS_ONLY, Peer,
 };
 
-const EIO: u16 = 5;
+const EIO: i64 = 5;
 
 fn rule() -> Rule {
-    Rule { action: ACTION_DENY, errno: EIO, chance: CHANCE_ALWAYS, id: 3, ..Rule::default() }
+    Rule { action: ACTION_DENY, value: -EIO, chance: CHANCE_ALWAYS, id: 3, ..Rule::default() }
 }
 
 fn call(object: Object) -> Call {
@@ -19,7 +19,11 @@ fn call(object: Object) -> Call {
 }
 
 fn ask(rule: &Rule, call: &Call) -> Verdict {
-    decide(rule, &rule.counters, &Site::default(), call)
+    ask_at(rule, call, Place::default())
+}
+
+fn ask_at(rule: &Rule, call: &Call, place: Place) -> Verdict {
+    decide(rule, &rule.counters, &Site::default(), call, place)
 }
 
 fn matched(counters: &AtomicCounters) -> u64 {
@@ -40,9 +44,9 @@ fn to_port(port: u16) -> Call {
 #[test]
 fn what_a_runtime_wakes_itself_with_and_the_systems_files_are_not_even_counted() {
     let rule = rule();
-    for object in [Object::Ineligible, Object::SystemFile] {
-        assert_eq!(ask(&rule, &call(object)), Verdict::Pass);
-    }
+    assert_eq!(ask(&rule, &call(Object::Ineligible)), Verdict::Pass);
+    let system = Place { system: 1, ..Place::default() };
+    assert_eq!(ask_at(&rule, &call(Object::File), system), Verdict::Pass);
     assert_eq!(matched(&rule.counters), 0);
 }
 
@@ -53,7 +57,7 @@ fn a_network_error_spares_everything_but_sockets() {
         assert_eq!(ask(&rule, &call(object)), Verdict::Pass);
     }
     for object in [Object::Socket, Object::UnixSocket] {
-        assert_eq!(ask(&rule, &call(object)), Verdict::Deny(EIO));
+        assert_eq!(ask(&rule, &call(object)), Verdict::Fire);
     }
 }
 
@@ -64,7 +68,7 @@ fn the_driver_is_spared_and_counted_unless_it_is_included() {
     assert_eq!(matched(&spared.counters), 0);
     assert_eq!(spared.counters.exempt.load(std::sync::atomic::Ordering::Relaxed), 1);
     let included = Rule { flags: FLAG_INCLUDE_DRIVER, ..rule() };
-    assert_eq!(ask(&included, &from_driver()), Verdict::Deny(EIO));
+    assert_eq!(ask(&included, &from_driver()), Verdict::Fire);
 }
 
 #[test]
@@ -72,9 +76,9 @@ fn a_site_with_ports_is_about_those_ports_only() {
     let rule = rule();
     let mut site = Site { port_count: 2, ..Site::default() };
     (site.ports[0], site.ports[1]) = (5432, 6379);
-    let ask = |call: &Call| decide(&rule, &rule.counters, &site, call);
-    assert_eq!(ask(&to_port(5432)), Verdict::Deny(EIO));
-    assert_eq!(ask(&to_port(6379)), Verdict::Deny(EIO));
+    let ask = |call: &Call| decide(&rule, &rule.counters, &site, call, Place::default());
+    assert_eq!(ask(&to_port(5432)), Verdict::Fire);
+    assert_eq!(ask(&to_port(6379)), Verdict::Fire);
     assert_eq!(ask(&to_port(80)), Verdict::Pass);
     assert_eq!(ask(&to_port(0)), Verdict::Pass, "unused ports are nobody's");
     assert_eq!(ask(&call(Object::File)), Verdict::Pass);
@@ -83,7 +87,7 @@ fn a_site_with_ports_is_about_those_ports_only() {
 #[test]
 fn nth_after_and_max_hits_pick_their_matches() {
     let hits = |rule: Rule| -> Vec<u64> {
-        let fires = |_: &u64| ask(&rule, &call(Object::File)) == Verdict::Deny(EIO);
+        let fires = |_: &u64| ask(&rule, &call(Object::File)) == Verdict::Fire;
         (1..=10).filter(fires).collect()
     };
     assert_eq!(hits(Rule { nth: 3, ..rule() }), [3]);
@@ -98,16 +102,47 @@ fn an_allow_rule_says_so_and_breaks_nothing() {
     assert_eq!(ask(&rule, &call(Object::File)), Verdict::Allow);
     let mut outcome = Outcome::default();
     assert!(!outcome.add(&rule, Verdict::Allow));
-    assert_eq!(outcome, Outcome { rule: 3, errno: 0 });
+    assert_eq!(outcome, Outcome { rule: 3, ..Outcome::default() });
+}
+
+#[test]
+fn a_rule_with_a_path_is_about_files_there_only_the_systems_own_included() {
+    let (rule, site) = (rule(), Site { globs: 4, ..Site::default() });
+    let ask = |object, place| decide(&rule, &rule.counters, &site, &call(object), place);
+    let there = Place { system: 1, globs: 6 };
+    assert_eq!(ask(Object::File, there), Verdict::Fire);
+    assert_eq!(ask(Object::File, Place { system: 0, globs: 3 }), Verdict::Pass);
+    for object in [Object::Stdio, Object::Socket, Object::Plain] {
+        assert_eq!(ask(object, there), Verdict::Pass);
+    }
 }
 
 #[test]
 fn the_first_denial_in_order_of_declaration_is_the_one_that_counts() {
-    let (first, second) = (rule(), Rule { errno: 28, id: 4, ..rule() });
+    let (first, second) = (rule(), Rule { value: -28, id: 4, ..rule() });
     let mut outcome = Outcome::default();
-    assert!(outcome.add(&first, Verdict::Deny(5)));
-    assert!(!outcome.add(&second, Verdict::Deny(28)));
-    assert_eq!(outcome, Outcome { rule: 3, errno: 5 });
+    assert!(outcome.add(&first, Verdict::Fire));
+    assert!(!outcome.add(&second, Verdict::Fire));
+    let action = ACTION_DENY.into();
+    assert_eq!(outcome, Outcome { rule: 3, value: -5, action, delay: 0 });
+}
+
+#[test]
+fn delays_add_up_and_never_mask_a_denial() {
+    let delay = |id, ns| Rule { action: ACTION_DELAY, value: ns, id, ..rule() };
+    let mut outcome = Outcome::default();
+    assert!(outcome.add(&delay(1, 30), Verdict::Fire));
+    assert!(outcome.runs());
+    assert!(outcome.add(&rule(), Verdict::Fire));
+    assert!(outcome.add(&delay(2, 12), Verdict::Fire));
+    assert!(!outcome.add(&delay(2, 12), Verdict::Spared));
+    let action = ACTION_DENY.into();
+    assert_eq!(outcome, Outcome { rule: 3, value: -5, action, delay: 42 });
+    let mut outcome = Outcome::default();
+    assert!(outcome.add(&delay(1, i64::MAX), Verdict::Fire));
+    assert!(outcome.add(&delay(2, i64::MAX), Verdict::Fire));
+    assert!(outcome.add(&delay(2, i64::MAX), Verdict::Fire));
+    assert_eq!((outcome.delay, outcome.rule), (u64::MAX, 1));
 }
 
 proptest! {
@@ -161,10 +196,7 @@ proptest! {
                 Verdict::Pass => {}
                 Verdict::Exempt => exempt += 1,
                 Verdict::Spared => applied += 1,
-                Verdict::Deny(errno) => {
-                    prop_assert_eq!(errno, EIO);
-                    (fired, applied) = (fired + 1, applied + 1);
-                }
+                Verdict::Fire => (fired, applied) = (fired + 1, applied + 1),
                 Verdict::Allow => prop_assert!(false, "a denial never allows"),
             }
         }

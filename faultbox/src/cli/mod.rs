@@ -1,6 +1,12 @@
 //! The command line: one file per command.
 
+mod attach;
 mod doctor;
+mod fault_option;
+mod interception;
+mod live_counts;
+mod run;
+mod signals;
 mod test;
 
 use std::process::ExitCode;
@@ -19,6 +25,10 @@ struct Arguments {
 enum Command {
     /// Run the tests of specs
     Test(test::TestArguments),
+    /// Run one program and break its system calls
+    Run(run::RunArguments),
+    /// Break system calls of processes that run already
+    Attach(attach::AttachArguments),
     /// Show what this kernel can do, and why
     Doctor(doctor::DoctorArguments),
 }
@@ -31,6 +41,8 @@ pub fn main() -> ExitCode {
     };
     match arguments.command {
         Some(Command::Test(arguments)) => ExitCode::from(test::run(&arguments)),
+        Some(Command::Run(arguments)) => ExitCode::from(run::run(&arguments)),
+        Some(Command::Attach(arguments)) => ExitCode::from(attach::run(&arguments)),
         Some(Command::Doctor(arguments)) => doctor::run(&arguments),
         None => {
             // Nobody is left to tell when even this cannot be printed.

@@ -27,10 +27,10 @@ pub(super) struct TestArguments {
     #[arg(long, value_name = "NAME")]
     test: Option<String>,
     /// Run each test this often, with seeds counting up
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
     /// Seed of the first run
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     seed: u64,
     /// Which tests to print
     #[arg(long, value_name = "WHICH", default_value = "all")]
@@ -41,12 +41,15 @@ pub(super) struct TestArguments {
     /// What breaks the calls
     #[arg(long, value_name = "ENGINE", default_value = "auto")]
     engine: EngineName,
-    /// Which calls to record besides those that a rule breaks
+    /// Which calls to record
     #[arg(long, value_name = "LEVEL", default_value = "default")]
     trace: TraceName,
     /// How long a test may take, such as 500ms or 1m30s
     #[arg(long, value_name = "DURATION", default_value = "180s", value_parser = duration)]
     timeout: Duration,
+    /// Fail tests in which a rule never fired
+    #[arg(long)]
+    strict_faults: bool,
     /// Print results only
     #[arg(long)]
     quiet: bool,
@@ -61,23 +64,46 @@ enum Show {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum EngineName {
+pub(super) enum EngineName {
     /// The best that this kernel offers, per call
     Auto,
     /// In-kernel programs only
     Ebpf,
+    /// Kprobes only
+    Kprobe,
     /// The supervisor only
     Seccomp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum TraceName {
-    /// None
+pub(super) enum TraceName {
+    /// None: hits are counted only
     Off,
     /// Those that move data or change files and connections
     Default,
     /// All
     All,
+}
+
+impl EngineName {
+    pub(super) fn choice(self) -> Choice {
+        match self {
+            Self::Auto => Choice::Auto,
+            Self::Ebpf => Choice::Ebpf,
+            Self::Kprobe => Choice::Kprobe,
+            Self::Seccomp => Choice::Seccomp,
+        }
+    }
+}
+
+impl TraceName {
+    pub(super) fn level(self) -> TraceLevel {
+        match self {
+            Self::Off => TraceLevel::Off,
+            Self::Default => TraceLevel::Default,
+            Self::All => TraceLevel::All,
+        }
+    }
 }
 
 /// Runs the command; returns the exit code.
@@ -102,16 +128,6 @@ fn order(arguments: &TestArguments) -> Result<Order, String> {
         }
         files.push(DEFAULT_FILE.into());
     }
-    let choice = match arguments.engine {
-        EngineName::Auto => Choice::Auto,
-        EngineName::Ebpf => Choice::Ebpf,
-        EngineName::Seccomp => Choice::Seccomp,
-    };
-    let trace = match arguments.trace {
-        TraceName::Off => TraceLevel::Off,
-        TraceName::Default => TraceLevel::Default,
-        TraceName::All => TraceLevel::All,
-    };
     Ok(Order {
         files,
         selection: Selection {
@@ -119,7 +135,11 @@ fn order(arguments: &TestArguments) -> Result<Order, String> {
             runs: arguments.runs,
             seed: arguments.seed,
         },
-        engine: Options { choice, trace, extra: Vec::new() },
+        engine: Options {
+            choice: arguments.engine.choice(),
+            trace: arguments.trace.level(),
+            extra: Vec::new(),
+        },
         timeout: arguments.timeout,
         style: Style {
             debug: arguments.debug,
@@ -128,6 +148,7 @@ fn order(arguments: &TestArguments) -> Result<Order, String> {
                 && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty()),
         },
         quiet: arguments.quiet,
+        strict_faults: arguments.strict_faults,
     })
 }
 

@@ -1,13 +1,17 @@
 //! From rules to tables: slots, scopes and sets, filled first and then armed as one.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, num::NonZeroU64};
 
 use faultbox_common::{
-    ACTION_ALLOW, ACTION_DENY, AtomicCounters, FLAG_INCLUDE_DRIVER, FLAG_SOCKETS_ONLY, MAX_PORTS,
-    MAX_RULES, MAX_SCOPES, MAX_SITES, Rule as Slot, RuleKey, RuleSet, Site as SlotSite,
+    ACTION_ALLOW, ACTION_CRASH, ACTION_DELAY, ACTION_DENY, ACTION_RETURN, AtomicCounters,
+    FLAG_INCLUDE_DRIVER, FLAG_SOCKETS_ONLY, MAX_PORTS, MAX_RULES, MAX_SCOPES, MAX_SITES,
+    Rule as Slot, RuleKey, RuleSet, Site as SlotSite,
 };
 
-use super::{Action, EngineError, Rule, RuleCounts, RuleId, Syscall, tables::Tables};
+use super::{
+    Action, EngineError, PathGlob, Rule, RuleCounts, RuleId, Syscall, glob_sets::GlobSets,
+    tables::Tables,
+};
 
 /// Free places in the tables. First freed, last reused: a program that is still looking at a
 /// slot while it is given up is done long before the slot has a new tenant, and the generation
@@ -16,6 +20,7 @@ pub(super) struct Places {
     slots: VecDeque<u32>,
     scopes: VecDeque<u32>,
     generation: u32,
+    globs: GlobSets,
 }
 
 /// Rules that are in the tables.
@@ -28,7 +33,12 @@ pub(super) struct Armed {
 
 impl Default for Places {
     fn default() -> Self {
-        Self { slots: (0..MAX_RULES).collect(), scopes: (0..MAX_SCOPES).collect(), generation: 0 }
+        Self {
+            slots: (0..MAX_RULES).collect(),
+            scopes: (0..MAX_SCOPES).collect(),
+            generation: 0,
+            globs: GlobSets::default(),
+        }
     }
 }
 
@@ -52,16 +62,9 @@ impl Places {
             tables.fill(slot, compile(rule, scope, self.generation));
             armed.slots.push((rule.id, slot));
             for (key, site) in sites(rule, slot, self.generation) {
-                let mut fits = true;
-                let set = tables.change_set(key, |set| fits = add(set, site));
                 armed.keys.push(key);
-                let published = if fits {
-                    publish(key, &set)
-                } else {
-                    Err(EngineError(format!(
-                        "more than {MAX_SITES} rules on one system call of one service"
-                    )))
-                };
+                let added = self.add(tables, key, site, rule.path.as_ref());
+                let published = added.and_then(|()| publish(key, &tables.set(key)));
                 if let Err(error) = published {
                     self.disarm(tables, &armed, publish);
                     return Err(error);
@@ -81,9 +84,14 @@ impl Places {
     ) -> Vec<(RuleId, RuleCounts)> {
         tables.arm(armed.scope, false);
         for key in &armed.keys {
+            let mut globs = 0;
             let set = tables.change_set(*key, |set| {
+                globs = set.globs;
                 remove(set, |site| armed.slots.iter().any(|(_, slot)| *slot == site.slot));
             });
+            if globs != set.globs {
+                self.globs.release(globs);
+            }
             // The rules are off already; a set that stays costs a look-up and breaks nothing.
             let _ = publish(*key, &set);
         }
@@ -91,6 +99,52 @@ impl Places {
         self.slots.extend(armed.slots.iter().map(|(_, slot)| slot));
         self.scopes.push_back(armed.scope);
         counts
+    }
+
+    /// Takes a target that ends out of all rules, so that the next one with its index inherits
+    /// none. The rules themselves stay until they are disarmed.
+    pub(super) fn forget(
+        &mut self,
+        tables: &Tables,
+        target: u32,
+        mut publish: impl FnMut(RuleKey, &RuleSet),
+    ) {
+        for key in tables.keys_of(target) {
+            let mut globs = 0;
+            let set = tables.change_set(key, |set| {
+                globs = set.globs;
+                *set = RuleSet::default();
+            });
+            self.globs.release(globs);
+            publish(key, &set);
+        }
+    }
+
+    /// Adds a site to its set, with the rule's path among the set's.
+    fn add(
+        &mut self,
+        tables: &Tables,
+        key: RuleKey,
+        mut site: SlotSite,
+        path: Option<&PathGlob>,
+    ) -> Result<(), EngineError> {
+        let set = tables.set(key);
+        if set.count as usize == MAX_SITES {
+            let text = format!("more than {MAX_SITES} rules on one system call of one service");
+            return Err(EngineError(text));
+        }
+        let mut globs = set.globs;
+        if let Some(path) = path {
+            (globs, site.globs) = self.globs.extend(tables, set.globs, path)?;
+        }
+        tables.change_set(key, |set| {
+            set.globs = globs;
+            add(set, site);
+        });
+        if globs != set.globs {
+            self.globs.release(set.globs);
+        }
+        Ok(())
     }
 }
 
@@ -109,8 +163,11 @@ pub(super) fn counts(tables: &Tables, armed: &Armed) -> Vec<(RuleId, RuleCounts)
 }
 
 fn compile(rule: &Rule, scope: u32, generation: u32) -> Slot {
-    let (action, errno) = match rule.action {
-        Action::Deny(errno) => (ACTION_DENY, errno.raw()),
+    let (action, value) = match rule.action {
+        Action::Deny(errno) => (ACTION_DENY, -i64::from(errno.raw())),
+        Action::Delay(time) => (ACTION_DELAY, time.as_nanos().try_into().unwrap_or(i64::MAX)),
+        Action::Return(value) => (ACTION_RETURN, value),
+        Action::Crash(signal) => (ACTION_CRASH, signal as i64),
         Action::Allow => (ACTION_ALLOW, 0),
     };
     let mut flags = 0;
@@ -127,15 +184,16 @@ fn compile(rule: &Rule, scope: u32, generation: u32) -> Slot {
         counters: AtomicCounters::default(),
         stream: rule.stream,
         chance: rule.probability.parts(),
-        nth: 0,
-        after: 0,
-        max_hits: 0,
+        nth: rule.nth.map_or(0, NonZeroU64::get),
+        after: rule.after,
+        max_hits: rule.max_hits.map_or(0, NonZeroU64::get),
+        value,
         generation,
         scope,
         id: rule.id.0,
-        errno,
         action,
         flags,
+        reserved: 0,
     }
 }
 
@@ -158,26 +216,28 @@ fn sites(rule: &Rule, slot: u32, generation: u32) -> Vec<(RuleKey, SlotSite)> {
         ports[..count].copy_from_slice(&site.ports[..count]);
         for syscall in &rule.syscalls {
             let key = RuleKey { target: site.target.0, syscall: syscall.number() };
-            sites.push((key, SlotSite { slot, generation, port_count: count as u32, ports }));
+            sites.push((
+                key,
+                SlotSite { slot, generation, globs: 0, port_count: count as u32, ports },
+            ));
         }
     }
     sites
 }
 
-fn add(set: &mut RuleSet, site: SlotSite) -> bool {
-    let count = set.count as usize;
-    if count == MAX_SITES {
-        return false;
-    }
-    set.sites[count] = site;
+fn add(set: &mut RuleSet, site: SlotSite) {
+    set.sites[set.count as usize] = site;
     set.count += 1;
-    true
 }
 
+/// Takes sites out of a set. An empty set has no paths, either.
 fn remove(set: &mut RuleSet, gone: impl Fn(&SlotSite) -> bool) {
     let mut kept = RuleSet::default();
     for site in set.sites[..set.count as usize].iter().filter(|site| !gone(site)) {
         add(&mut kept, *site);
+    }
+    if kept.count > 0 {
+        kept.globs = set.globs;
     }
     *set = kept;
 }

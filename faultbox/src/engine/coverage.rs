@@ -29,18 +29,28 @@ impl Coverage {
         refusal: Option<String>,
     ) -> Result<Self, EngineError> {
         let mut refusal = refusal;
-        if let Some(kernel) = kernel
-            && let (Err(first), Err(second)) =
-                (&kernel.abilities().syscall_functions, &kernel.abilities().security_functions)
-        {
-            refusal =
-                Some(if first == second { first.clone() } else { format!("{first}; {second}") });
+        if let Some(kernel) = kernel {
+            let abilities = kernel.abilities();
+            let rungs = match options.choice {
+                Choice::Kprobe => vec![&abilities.kprobes],
+                _ => vec![
+                    &abilities.syscall_functions,
+                    &abilities.security_functions,
+                    &abilities.kprobes,
+                ],
+            };
+            if rungs.iter().all(|rung| rung.is_err()) {
+                let mut reasons: Vec<_> =
+                    rungs.into_iter().filter_map(|rung| rung.clone().err()).collect();
+                reasons.dedup();
+                refusal = Some(reasons.join("; "));
+            }
         }
-        if options.choice == Choice::Ebpf
-            && let Some(why) = refusal
-        {
+        let name = if options.choice == Choice::Kprobe { "kprobe" } else { "ebpf" };
+        let in_kernel_only = matches!(options.choice, Choice::Ebpf | Choice::Kprobe);
+        if in_kernel_only && let Some(why) = refusal {
             return Err(EngineError(format!(
-                "--engine ebpf cannot be served: {why}; see faultbox doctor, or use --engine auto"
+                "--engine {name} cannot be served: {why}; see faultbox doctor, or use --engine auto"
             )));
         }
         let wanted = |syscall: Syscall| {
@@ -66,11 +76,11 @@ impl Coverage {
                         .to_owned(),
                 ),
                 Ok(rung) => Ok(rung),
-                Err(why) if options.choice == Choice::Ebpf => Err(format!(
-                    "{syscall} cannot be faulted by --engine ebpf on this kernel: {why}; use --engine auto"
+                Err(why) if in_kernel_only => Err(format!(
+                    "{syscall} cannot be faulted by --engine {name} on this kernel: {why}; use --engine auto"
                 )),
                 Err(_) if !Filter::can_trap(syscall) => Err(format!(
-                    "{syscall} cannot be faulted on this kernel: the supervisor cannot stand in for the kernel there"
+                    "{syscall} cannot be faulted on this kernel: the supervisor cannot stand in for the kernel there; a kernel that runs tracing programs can (see faultbox doctor)"
                 )),
                 Err(_) if wanted(syscall) => {
                     supervised.push(syscall);

@@ -1,7 +1,7 @@
 //! The engine: targets, rules and records, whatever rung serves them.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -10,10 +10,11 @@ use std::{
 use faultbox_common::{MAX_PORTS, MAX_TARGETS, RuleKey, RuleSet};
 
 use super::{
-    RecordSink, Rule, RuleCounts, RuleId, Syscall, Target,
+    Action, RecordSink, Rule, RuleCounts, RuleId, Syscall, Target, TargetId,
     arming::{self, Armed, Places},
     coverage::Coverage,
     kernel::{EventReader, Kernel, KernelError, Rung, Sinks},
+    parking::{Lease, Parking},
     supervisor::Supervisor,
     tables::Tables,
     target::Cgroups,
@@ -27,6 +28,8 @@ pub enum Choice {
     Auto,
     /// In-kernel programs only.
     Ebpf,
+    /// Of those, kprobes only, which `Auto` and `Ebpf` take where there is nothing better.
+    Kprobe,
     /// The supervisor only.
     Seccomp,
 }
@@ -34,7 +37,8 @@ pub enum Choice {
 /// How much is recorded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TraceLevel {
-    /// Only calls that a rule breaks.
+    /// None: rules and their hits are counted. (The supervisor records the calls that it breaks
+    /// all the same.)
     Off,
     /// The calls of the default set (`Syscall::is_observed`) and those that a rule names.
     #[default]
@@ -82,6 +86,10 @@ pub(super) struct Inner {
     pub(super) sinks: Arc<Sinks>,
     pub(super) cgroups: Arc<Cgroups>,
     reader: Option<EventReader>,
+    /// Where threads wait for delayed calls of the in-kernel rungs.
+    parking: Option<Parking>,
+    /// The targets that rules delay in the kernel, once for each.
+    delayed: Mutex<Vec<TargetId>>,
     trace: TraceLevel,
     extra: Vec<Syscall>,
     state: Mutex<State>,
@@ -90,7 +98,7 @@ pub(super) struct Inner {
 pub(super) struct State {
     pub(super) kernel: Option<Kernel>,
     pub(super) free_targets: Vec<u32>,
-    places: Places,
+    pub(super) places: Places,
 }
 
 impl Engine {
@@ -103,11 +111,13 @@ impl Engine {
     pub fn start(options: &Options) -> Result<Self, EngineError> {
         let (mut kernel, refusal) = match options.choice {
             Choice::Seccomp => (None, None),
-            Choice::Auto | Choice::Ebpf => match Kernel::load(options.trace) {
-                Ok(kernel) => (Some(kernel), None),
-                Err(error) if options.choice == Choice::Ebpf => return Err(error.into()),
-                Err(error) => (None, Some(error.to_string())),
-            },
+            Choice::Auto | Choice::Ebpf | Choice::Kprobe => {
+                match Kernel::load(options.trace, options.choice) {
+                    Ok(kernel) => (Some(kernel), None),
+                    Err(error) if options.choice == Choice::Auto => (None, Some(error.to_string())),
+                    Err(error) => return Err(error.into()),
+                }
+            }
         };
         let coverage = Coverage::find(options, kernel.as_ref(), refusal)?;
         if !coverage.uses_kernel() && options.trace < TraceLevel::All {
@@ -142,6 +152,13 @@ impl Engine {
             }
             None => None,
         };
+        let parking = match &kernel {
+            Some(kernel) => {
+                let (parked, wakes, switches) = kernel.parking()?;
+                Some(Parking::new(parked, wakes, switches))
+            }
+            None => None,
+        };
         let state = State {
             kernel,
             free_targets: (0..MAX_TARGETS).rev().collect(),
@@ -149,8 +166,19 @@ impl Engine {
         };
         let state = Mutex::new(state);
         let (trace, extra) = (options.trace, options.extra.clone());
-        let inner =
-            Inner { tables, coverage, supervisor, sinks, cgroups, reader, trace, extra, state };
+        let inner = Inner {
+            tables,
+            coverage,
+            supervisor,
+            sinks,
+            cgroups,
+            reader,
+            parking,
+            delayed: Mutex::default(),
+            trace,
+            extra,
+            state,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -188,29 +216,76 @@ impl Engine {
     ///
     /// When a call cannot be broken on this kernel by the chosen mechanisms, with the reason.
     pub fn inject(&self, rules: &[Rule]) -> Result<Injection, EngineError> {
+        let mut leases = Vec::new();
+        for target in self.delayed_in_kernel(rules)? {
+            let lease = self.park(target)?;
+            let mut delayed = self.inner.delayed.lock().unwrap_or_else(PoisonError::into_inner);
+            delayed.push(target);
+            leases.push(Delayed { engine: self.clone(), target, _lease: lease });
+        }
         let mut state = self.inner.lock();
         let state = &mut *state;
-        for rule in rules {
-            if let Some(site) = rule.sites.iter().find(|site| site.ports.len() > MAX_PORTS) {
-                return Err(EngineError(format!(
-                    "a rule names {} ports, more than the {MAX_PORTS} that it can hold",
-                    site.ports.len()
-                )));
+        if !leases.is_empty()
+            && let Some(kernel) = &mut state.kernel
+        {
+            kernel.watch_signals()?;
+        }
+        let mut uses = Vec::new();
+        let armed = self.inner.arm(state, rules, &mut uses);
+        if armed.is_err()
+            && let Some(kernel) = &mut state.kernel
+        {
+            for (syscall, action) in &uses {
+                kernel.need_no_more(*syscall, *action);
             }
+        }
+        Ok(Injection { engine: self.clone(), armed: Some(armed?), uses, _leases: leases })
+    }
+
+    /// The targets of rules that delay calls in the kernel.
+    fn delayed_in_kernel(&self, rules: &[Rule]) -> Result<BTreeSet<TargetId>, EngineError> {
+        let mut targets = BTreeSet::new();
+        for rule in rules.iter().filter(|rule| matches!(rule.action, Action::Delay(_))) {
             for syscall in &rule.syscalls {
                 let rung = self.inner.coverage.rung(*syscall).map_err(EngineError)?;
-                if rung != Rung::Supervisor
-                    && let Some(kernel) = &mut state.kernel
-                {
-                    kernel.hook(*syscall).map_err(EngineError)?;
+                if rung == Rung::Kprobe {
+                    // Refused in a moment, with the reason: nobody need be traced for that.
+                    continue;
+                }
+                if rung != Rung::Supervisor {
+                    targets.extend(rule.sites.iter().map(|site| site.target));
                 }
             }
         }
-        let State { kernel, places, .. } = state;
-        let armed = places.arm(&self.inner.tables, rules, |key, set| {
-            self.inner.publish(kernel.as_mut(), key, set)
-        })?;
-        Ok(Injection { engine: self.clone(), armed: Some(armed) })
+        Ok(targets)
+    }
+
+    /// Whether a rule delays calls of a target in the kernel now.
+    pub(super) fn is_delayed(&self, target: TargetId) -> bool {
+        let delayed = self.inner.delayed.lock().unwrap_or_else(PoisonError::into_inner);
+        delayed.contains(&target)
+    }
+
+    /// Has the tracer stand by for a target's threads.
+    pub(super) fn park(&self, target: TargetId) -> Result<Lease, EngineError> {
+        let cgroup = self.inner.cgroups.of(target);
+        match (&self.inner.parking, cgroup) {
+            (Some(parking), Some(cgroup)) => {
+                parking.begin(&cgroup).map_err(|error| EngineError(error.to_string()))
+            }
+            _ => Err(EngineError("delay() needs a cgroup of the service's own".to_owned())),
+        }
+    }
+
+    /// Calls that should have been delayed in the kernel and were not, so far: their thread had
+    /// another tracer, was not traced yet, or the tracer had died.
+    pub fn undelayed(&self) -> u64 {
+        self.inner.lock().kernel.as_ref().map_or(0, Kernel::undelayed)
+    }
+
+    /// How often the tracer that parks threads had to be replaced, because something killed it.
+    pub fn tracer_restarts(&self) -> u64 {
+        self.inner.parking.as_ref().map_or(0, Parking::restarts)
     }
 
     /// Returns when every record of a call that was decided before has reached its sink.
@@ -234,7 +309,8 @@ impl Engine {
 
     /// Why the engine no longer does what it promised, if so: its targets must be killed.
     pub fn failure(&self) -> Option<String> {
-        self.inner.supervisor.as_ref().and_then(Supervisor::failure)
+        let of_parking = || self.inner.parking.as_ref().and_then(Parking::failure);
+        self.inner.supervisor.as_ref().and_then(Supervisor::failure).or_else(of_parking)
     }
 }
 
@@ -249,9 +325,42 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Hooks what rules need, which `uses` tells, and switches them on.
+    fn arm(
+        &self,
+        state: &mut State,
+        rules: &[Rule],
+        uses: &mut Vec<(Syscall, Action)>,
+    ) -> Result<Armed, EngineError> {
+        let State { kernel, places, .. } = state;
+        for rule in rules {
+            if let Some(site) = rule.sites.iter().find(|site| site.ports.len() > MAX_PORTS) {
+                return Err(EngineError(format!(
+                    "a rule names {} ports, more than the {MAX_PORTS} that it can hold",
+                    site.ports.len()
+                )));
+            }
+            for syscall in &rule.syscalls {
+                let rung = self.coverage.rung(*syscall).map_err(EngineError)?;
+                if rung != Rung::Supervisor
+                    && let Some(kernel) = kernel
+                {
+                    let of_call = |why| EngineError(format!("{syscall}: {why}"));
+                    if let Some(why) = kernel.refusal(rung, rule.action) {
+                        return Err(of_call(why));
+                    }
+                    kernel.hook(*syscall, rule.action).map_err(of_call)?;
+                    kernel.need(*syscall, rule.action);
+                    uses.push((*syscall, rule.action));
+                }
+            }
+        }
+        places.arm(&self.tables, rules, |key, set| self.publish(kernel.as_mut(), key, set))
+    }
+
     /// Makes a changed set known to the programs, unless the supervisor serves the call: then
     /// the tracepoint goes on recording what the supervisor lets run.
-    fn publish(
+    pub(super) fn publish(
         &self,
         kernel: Option<&mut Kernel>,
         key: RuleKey,
@@ -282,6 +391,27 @@ impl Inner {
 pub struct Injection {
     engine: Engine,
     armed: Option<Armed>,
+    /// What the rules do to which calls.
+    uses: Vec<(Syscall, Action)>,
+    // Given up when the rules are off.
+    _leases: Vec<Delayed>,
+}
+
+/// A target that the tracer stands by for.
+struct Delayed {
+    engine: Engine,
+    target: TargetId,
+    _lease: Lease,
+}
+
+impl Drop for Delayed {
+    fn drop(&mut self) {
+        let delayed = &self.engine.inner.delayed;
+        let mut delayed = delayed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = delayed.iter().position(|target| *target == self.target) {
+            delayed.swap_remove(at);
+        }
+    }
 }
 
 impl Injection {
@@ -301,6 +431,11 @@ impl Injection {
         let mut state = self.engine.inner.lock();
         let State { kernel, places, .. } = &mut *state;
         let inner = &self.engine.inner;
+        if let Some(kernel) = kernel.as_mut() {
+            for (syscall, action) in &self.uses {
+                kernel.need_no_more(*syscall, *action);
+            }
+        }
         places.disarm(&inner.tables, &armed, |key, set| inner.publish(kernel.as_mut(), key, set))
     }
 }

@@ -36,8 +36,8 @@ pub use process::{Exit, Process};
 
 use child::{Child, Page, Step};
 
-/// What to start and how. The process gets a session of its own, SIGKILL when the thread that
-/// started it dies, default signal dispositions and an empty signal mask. It inherits no
+/// What to start and how. Unless it shares our terminal, the process gets a session of its own.
+/// It gets SIGKILL when the thread that started it dies, default signal dispositions and an empty signal mask. It inherits no
 /// descriptors but 0 to 2, and the working directory. The program is not searched for in `PATH`.
 #[derive(Debug)]
 pub struct Launch {
@@ -47,7 +47,8 @@ pub struct Launch {
     pub arguments: Vec<CString>,
     /// The whole environment, as `NAME=value`.
     pub environment: Vec<CString>,
-    /// Standard output and error, inherited if there are none; standard input is `/dev/null`.
+    /// Standard output and error, inherited if there are none; standard input is `/dev/null`,
+    /// unless the terminal is shared.
     pub output: Option<(OwnedFd, OwnedFd)>,
 }
 
@@ -56,14 +57,24 @@ pub struct Launch {
 #[error("{0}")]
 pub struct SpawnError(pub String);
 
-/// A filter to put into a process, and who is to answer for the calls that it traps.
+/// What a process has to do with the terminal of the one that starts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Terminal {
+    /// Nothing: it has a session of its own and `/dev/null` as standard input.
+    Detached,
+    /// It stays in our session and process group, with our standard input: whoever presses Ctrl-C
+    /// means both.
+    Shared,
+}
+
+/// What is to be done with a process before it runs its program.
 pub(super) struct Supervision<'a> {
-    /// Which calls.
-    pub(super) filter: &'a Filter,
-    /// Takes the listener while the process stands still, between the filter and `execve(2)`.
-    /// From its return on the calls must be answered, because `execve` may be one of them. An
-    /// error ends the process.
-    pub(super) hand_over: &'a mut dyn FnMut(OwnedFd) -> io::Result<()>,
+    /// Which calls are to be trapped, if any.
+    pub(super) filter: Option<&'a Filter>,
+    /// Called while the process stands still, between the filter and `execve(2)`, with the
+    /// filter's listener. From its return on trapped calls must be answered, because `execve` may
+    /// be one of them. An error ends the process.
+    pub(super) hand_over: &'a mut dyn FnMut(Option<OwnedFd>) -> io::Result<()>,
 }
 
 /// Ways of making a process, from the newest kernel's to the oldest's.
@@ -81,6 +92,15 @@ const METHODS: &[Method] = &[Method::IntoCgroup, Method::Clone, Method::Fork];
 
 /// `linux/sched.h`. libc declares it as an `int`, into which it does not fit.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// As [`start`], for a process that shares our terminal.
+pub(super) fn start_in_terminal(
+    launch: &Launch,
+    cgroup: Option<BorrowedFd<'_>>,
+    supervision: Option<Supervision<'_>>,
+) -> Result<Process, SpawnError> {
+    start_with(METHODS, launch, cgroup, supervision, Terminal::Shared)
+}
 
 /// Starts a process in the cgroup whose directory is given, under supervision if asked.
 /// Returns when the program is running, that is after a successful `execve(2)`.
@@ -100,20 +120,36 @@ fn start_by(
     cgroup: Option<BorrowedFd<'_>>,
     supervision: Option<Supervision<'_>>,
 ) -> Result<Process, SpawnError> {
+    start_with(methods, launch, cgroup, supervision, Terminal::Detached)
+}
+
+fn start_with(
+    methods: &[Method],
+    launch: &Launch,
+    cgroup: Option<BorrowedFd<'_>>,
+    supervision: Option<Supervision<'_>>,
+    terminal: Terminal,
+) -> Result<Process, SpawnError> {
     let fail = |what: &str, error: io::Error| {
         let text = image::os_text(&error);
         SpawnError(format!("cannot start {}: {what}: {text}", launch.program.display()))
     };
     let page = Page::new().map_err(|e| fail("shared memory", e))?;
-    let filter = supervision.as_ref().map(|supervision| supervision.filter);
+    let filter = supervision.as_ref().and_then(|supervision| supervision.filter);
     let (process, executed) =
-        spawn(methods, launch, cgroup, filter, &page).map_err(|(what, error)| fail(what, error))?;
+        spawn(methods, launch, cgroup, (supervision.is_some(), filter), terminal, &page)
+            .map_err(|(what, error)| fail(what, error))?;
     if let Some(supervision) = supervision {
         // A child that ended instead of stopping has said why in the page.
         if process.stopped().map_err(|e| fail("waiting for the new process", e))? {
-            let listener = process
-                .take_descriptor(page.listener())
-                .map_err(|e| fail("fetching the seccomp listener", e))?;
+            let listener = match supervision.filter {
+                Some(_) => Some(
+                    process
+                        .take_descriptor(page.listener())
+                        .map_err(|e| fail("fetching the seccomp listener", e))?,
+                ),
+                None => None,
+            };
             (supervision.hand_over)(listener).map_err(|e| fail("the supervisor", e))?;
             process.signal(libc::SIGCONT);
         }
@@ -135,7 +171,8 @@ fn spawn(
     methods: &[Method],
     launch: &Launch,
     cgroup: Option<BorrowedFd<'_>>,
-    filter: Option<&Filter>,
+    (stands_still, filter): (bool, Option<&Filter>),
+    terminal: Terminal,
     page: &Page,
 ) -> Result<(Process, OwnedFd), (&'static str, io::Error)> {
     /// A process started by another thread meanwhile would inherit our end of the pipe, and we
@@ -158,10 +195,11 @@ fn spawn(
         program: &program,
         argv: &argv,
         envp: &envp,
-        input: raw(&input),
+        input: (terminal == Terminal::Detached).then(|| raw(&input)),
         output: output.as_ref().map(|(out, err)| (raw(out), raw(err))),
         join: None,
         filter: prepared.as_ref(),
+        stands_still,
         parent: std::process::id().cast_signed(),
         page,
     };

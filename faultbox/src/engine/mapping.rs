@@ -33,10 +33,16 @@ impl<T> Mapping<T> {
     }
 
     pub(super) fn get(&self, index: u32) -> &T {
+        // SAFETY: aligned by the page, zeroed is a valid value of every `T` used here, and the
+        // mapping lives as long as `self`.
+        unsafe { &*self.slot(index) }
+    }
+
+    /// For writing, to an element that others only read word by word.
+    pub(super) fn slot(&self, index: u32) -> *mut T {
         assert!((index as usize) < self.len, "index {index} is outside a table of {}", self.len);
-        // SAFETY: in bounds, aligned by the page, zeroed is a valid value of every `T` used
-        // here, and the mapping lives as long as `self`.
-        unsafe { self.start.add(index as usize).as_ref() }
+        // SAFETY: in bounds.
+        unsafe { self.start.add(index as usize).as_ptr() }
     }
 }
 

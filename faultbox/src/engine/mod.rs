@@ -7,8 +7,8 @@
 //! ```no_run
 //! # use std::{path::Path, sync::Arc};
 //! use faultbox::engine::{
-//!     Action, Driver, Engine, Errno, Options, Probability, Record, RecordSink, Rule, RuleId,
-//!     Site, expand_keyword,
+//!     Action, Driver, Engine, Errno, Options, Record, RecordSink, Rule, RuleId, Site,
+//!     expand_keyword,
 //! };
 //!
 //! struct Silent;
@@ -20,15 +20,15 @@
 //! let cgroup = Path::new("/sys/fs/cgroup/my-service");
 //! let target = engine.target("my-service", Some(cgroup), Driver::default(), Arc::new(Silent))?;
 //! let fault = engine.inject(&[Rule {
-//!     id: RuleId(1),
-//!     sites: vec![Site { target: target.id(), ports: vec![] }],
-//!     syscalls: expand_keyword("fsync").expect("a family of calls"),
-//!     action: Action::Deny(Errno::from_name("EIO").expect("an errno")),
-//!     probability: Probability::ALWAYS,
-//!     stream: 0,
-//!     include_driver: false,
+//!     probability: "10%".parse().expect("a percentage"),
+//!     ..Rule::new(
+//!         RuleId(1),
+//!         Site { target: target.id(), ports: vec![] },
+//!         expand_keyword("fsync").expect("a family of calls"),
+//!         Action::Deny(Errno::from_name("EIO").expect("an errno")),
+//!     )
 //! }])?;
-//! // … every fsync of every process in the cgroup fails here …
+//! // … every tenth fsync of every process in the cgroup fails here …
 //! for (_, counts) in fault.lift() {
 //!     println!("{} of {} calls failed", counts.fired, counts.matched);
 //! }
@@ -42,9 +42,11 @@ mod coverage;
 #[allow(clippy::module_inception, reason = "the file has the name of the type it holds")]
 mod engine;
 mod errno;
+mod glob_sets;
 mod kernel;
 mod launch;
 mod mapping;
+mod parking;
 mod record;
 mod rule;
 mod supervisor;
@@ -58,11 +60,11 @@ mod tests;
 pub use coverage::Coverage;
 pub use engine::{Choice, Engine, EngineError, Injection, Options, TraceLevel};
 pub use errno::Errno;
-pub use faultbox_common::Driver;
+pub use faultbox_common::{Driver, GlobError};
 pub use kernel::Rung;
 pub use launch::{Exit, Launch, Process, SpawnError};
 pub use record::{Decision, Object, Record, RecordSink};
-pub use rule::{Action, Probability, Rule, RuleCounts, RuleId, Site};
+pub use rule::{Action, PathGlob, Probability, Rule, RuleCounts, RuleId, Site};
 pub use survey::{FamilySurvey, Survey, survey};
 pub use syscall::{FAMILIES, Syscall, expand_keyword};
 pub use target::{Target, TargetId};

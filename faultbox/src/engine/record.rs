@@ -1,6 +1,8 @@
 //! What the engine reports of the calls of its targets.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use nix::sys::signal::Signal;
 
 use super::{Errno, RuleId, Syscall, TargetId};
 
@@ -15,6 +17,12 @@ pub enum Decision {
     AllowDriver,
     /// Its body did not run and it failed with this error.
     Deny(Errno),
+    /// It ran after its thread had waited this long.
+    Delay(Duration),
+    /// Its body did not run and it reported this result.
+    Return(i64),
+    /// Its body did not run and its process got this signal.
+    Crash(Signal),
 }
 
 /// What a call worked on.
@@ -47,6 +55,8 @@ pub struct Record {
     pub syscall: Syscall,
     /// What became of it.
     pub decision: Decision,
+    /// How long its thread was made to wait before, whatever became of it then; zero: not at all.
+    pub delay: Duration,
     /// The rule that decided, or the first that applied.
     pub rule: Option<RuleId>,
     /// What it worked on.

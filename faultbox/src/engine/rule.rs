@@ -1,6 +1,9 @@
 //! What a caller asks the engine to break.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, num::NonZeroU64, str::FromStr, sync::Arc, time::Duration};
+
+use faultbox_common::{GlobError, Globs};
+use nix::sys::signal::Signal;
 
 use super::{Errno, Syscall, TargetId};
 
@@ -13,6 +16,12 @@ pub struct RuleId(pub u32);
 pub enum Action {
     /// Its body does not run; the caller gets -1 and this error.
     Deny(Errno),
+    /// The calling thread waits first; then the call runs, unless another rule ends it.
+    Delay(Duration),
+    /// Its body does not run, and it reports success with this value, which is not negative.
+    Return(i64),
+    /// Its body does not run, and the process gets this signal.
+    Crash(Signal),
     /// It runs. The match is counted and recorded.
     Allow,
 }
@@ -62,6 +71,45 @@ impl fmt::Display for Probability {
     }
 }
 
+/// Which files a rule is about, by a glob on the path as the process sees it.
+///
+/// `*` is any run of characters but `/`, `**` any run at all, `?` one character but `/`, `[a-z]`
+/// and `[!a-z]` one byte of a class. `/dir/**` matches `/dir` as well. At most 127 characters and
+/// wildcards. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathGlob {
+    text: Arc<str>,
+    compiled: Arc<Globs>,
+}
+
+impl PathGlob {
+    /// Whether a path, as the process sees it, matches.
+    pub fn matches(&self, path: &[u8]) -> bool {
+        self.compiled.matches(path) != 0
+    }
+
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl FromStr for PathGlob {
+    type Err = GlobError;
+
+    fn from_str(text: &str) -> Result<Self, GlobError> {
+        let mut compiled = Arc::new(Globs::EMPTY);
+        Arc::make_mut(&mut compiled).compile([text.as_bytes()])?;
+        Ok(Self { text: text.into(), compiled })
+    }
+}
+
+impl fmt::Display for PathGlob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
 /// Where a rule applies: the calls of one target, to anyone or to some ports only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Site {
@@ -80,10 +128,19 @@ pub struct Rule {
     pub sites: Vec<Site>,
     /// Which calls.
     pub syscalls: Vec<Syscall>,
+    /// Only calls on files whose path matches, those in the system's own directories included;
+    /// `None`: on anything eligible.
+    pub path: Option<PathGlob>,
     /// What happens.
     pub action: Action,
     /// How likely.
     pub probability: Probability,
+    /// Only at this match, counted from 1.
+    pub nth: Option<NonZeroU64>,
+    /// Only after this many matches.
+    pub after: u64,
+    /// At most this often.
+    pub max_hits: Option<NonZeroU64>,
     /// Where the rule's stream of chance starts: the same value gives the same decisions at the
     /// same matches.
     pub stream: u64,
@@ -91,12 +148,31 @@ pub struct Rule {
     pub include_driver: bool,
 }
 
+impl Rule {
+    /// A rule that always fires, with nothing but what it cannot do without.
+    pub fn new(id: RuleId, site: Site, syscalls: Vec<Syscall>, action: Action) -> Self {
+        Self {
+            id,
+            sites: vec![site],
+            syscalls,
+            path: None,
+            action,
+            probability: Probability::ALWAYS,
+            nth: None,
+            after: 0,
+            max_hits: None,
+            stream: 0,
+            include_driver: false,
+        }
+    }
+}
+
 /// Counts of one rule since it was armed. Exact, whatever happened to records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RuleCounts {
     /// Calls that the rule applied to.
     pub matched: u64,
-    /// Calls that it broke.
+    /// Calls that it broke, delayed or ended.
     pub fired: u64,
     /// Calls left alone because their peer is the test driver.
     pub exempt: u64,

@@ -1,7 +1,7 @@
 //! What this kernel can do, family by family and rung by rung, found by trying.
 
 use super::{
-    FAMILIES, Rung, Syscall, TraceLevel,
+    Choice, FAMILIES, Rung, Syscall, TraceLevel,
     kernel::{Kernel, VMLINUX},
     supervisor,
 };
@@ -57,7 +57,8 @@ impl FamilySurvey {
 /// Tries everything that faultbox would use. Takes as long as starting it a few times, needs its
 /// privileges to be conclusive, and leaves nothing behind.
 pub fn survey() -> Survey {
-    let mut kernel = Kernel::load(TraceLevel::Default).map_err(|error| error.to_string());
+    let mut kernel =
+        Kernel::load(TraceLevel::Default, Choice::Auto).map_err(|error| error.to_string());
     let types = super::kernel::check_types().map(|()| VMLINUX);
     let families = ROWS.iter().map(|family| examine(family, kernel.as_ref())).collect();
     let tracepoints = match &mut kernel {
@@ -84,6 +85,6 @@ fn examine(family: &'static str, kernel: Result<&Kernel, &String>) -> FamilySurv
             (_, Err(error)) => Err(error.clone()),
         }
     };
-    let rungs = [Rung::SyscallFunction, Rung::SecurityFunction, Rung::Supervisor];
+    let rungs = [Rung::SyscallFunction, Rung::SecurityFunction, Rung::Kprobe, Rung::Supervisor];
     FamilySurvey { family, rungs: rungs.map(|rung| (rung, try_rung(rung))).into() }
 }

@@ -17,7 +17,8 @@ use std::{
 };
 
 use faultbox_common::{
-    Call, MAX_RULES, MAX_SCOPES, MAX_SYSCALLS, MAX_TARGETS, Outcome, Rule, RuleKey, RuleSet, decide,
+    Call, Components, Globs, MAX_GLOB_SETS, MAX_RULES, MAX_SCOPES, MAX_SYSCALLS, MAX_TARGETS,
+    Outcome, Place, Rule, RuleKey, RuleSet, decide, is_system_path,
 };
 
 use super::mapping::Mapping;
@@ -27,6 +28,7 @@ pub(super) struct MapFds<'a> {
     pub(super) rules: BorrowedFd<'a>,
     pub(super) scopes: BorrowedFd<'a>,
     pub(super) counts: BorrowedFd<'a>,
+    pub(super) globs: BorrowedFd<'a>,
 }
 
 /// Rule slots, scopes, counts, and which rules each target has on each call.
@@ -34,6 +36,7 @@ pub(super) struct Tables {
     rules: Mapping<Rule>,
     scopes: Mapping<AtomicU64>,
     counts: Mapping<[AtomicU64; MAX_SYSCALLS]>,
+    globs: Mapping<Globs>,
     sets: RwLock<HashMap<RuleKey, RuleSet>>,
 }
 
@@ -44,6 +47,7 @@ impl Tables {
             rules: Mapping::new(MAX_RULES, maps.map(|m| m.rules))?,
             scopes: Mapping::new(MAX_SCOPES, maps.map(|m| m.scopes))?,
             counts: Mapping::new(MAX_TARGETS, maps.map(|m| m.counts))?,
+            globs: Mapping::new(MAX_GLOB_SETS, maps.map(|m| m.globs))?,
             sets: RwLock::default(),
         })
     }
@@ -55,10 +59,23 @@ impl Tables {
 
     /// Writes a rule into a slot that no set refers to.
     pub(super) fn fill(&self, slot: u32, rule: Rule) {
-        let to = std::ptr::from_ref(self.rules.get(slot)).cast_mut();
+        let to = self.rules.slot(slot);
         // SAFETY: in bounds; the caller owns the slot, and readers look at a slot only after
         // they found it in a set, with the generation that the set names.
         unsafe { to.write_volatile(rule) };
+    }
+
+    /// Writes globs into a place that no set refers to.
+    pub(super) fn fill_globs(&self, place: u32, globs: &Globs) {
+        let to = self.globs.slot(place);
+        // SAFETY: in bounds; the caller knows that no set refers to the place.
+        unsafe { to.write_volatile(*globs) };
+    }
+
+    /// Where a path, as the process sees it, lies, for a set with these globs.
+    pub(super) fn place(&self, globs: u32, path: &[u8]) -> Place {
+        let system = is_system_path(&Components::of(path));
+        Place { system: system.into(), globs: self.globs.get(globs).matches(path) as u32 }
     }
 
     /// Switches a scope on or off, for every later call on every processor.
@@ -84,6 +101,12 @@ impl Tables {
         sets.get(&key).copied().unwrap_or_default()
     }
 
+    /// The calls on which a target has rules.
+    pub(super) fn keys_of(&self, target: u32) -> Vec<RuleKey> {
+        let sets = self.sets.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        sets.keys().filter(|key| key.target == target).copied().collect()
+    }
+
     /// Whether any rule, armed or not, is installed for a target and a call.
     pub(super) fn has_rules(&self, key: RuleKey) -> bool {
         let sets = self.sets.read().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -91,9 +114,10 @@ impl Tables {
     }
 
     /// Decides about a call by every armed rule of its set, and counts: what the programs do in
-    /// the kernel, for the supervisor.
-    pub(super) fn decide(&self, key: RuleKey, call: &Call) -> Outcome {
+    /// the kernel, for the supervisor. `path` is that of the file that the call works on, or empty.
+    pub(super) fn decide(&self, key: RuleKey, call: &Call, path: &[u8]) -> Outcome {
         let set = self.set(key);
+        let place = self.place(set.globs, path);
         let mut outcome = Outcome::default();
         for site in &set.sites[..set.count as usize] {
             let rule = self.rule(site.slot);
@@ -101,7 +125,7 @@ impl Tables {
             if !armed || rule.generation != site.generation {
                 continue;
             }
-            let verdict = decide(rule, &rule.counters, site, call);
+            let verdict = decide(rule, &rule.counters, site, call, place);
             if outcome.add(rule, verdict) {
                 rule.counters.fired.fetch_add(1, Ordering::Relaxed);
             }

@@ -3,7 +3,10 @@
 use std::{
     collections::HashMap,
     fs, io,
-    os::{fd::AsFd as _, unix::fs::MetadataExt as _},
+    os::{
+        fd::{AsFd as _, BorrowedFd},
+        unix::fs::MetadataExt as _,
+    },
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -12,13 +15,20 @@ use faultbox_common::{Driver, TargetInfo};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
 use super::{
-    Engine, EngineError, Launch, Process, RecordSink, SpawnError, Syscall, launch,
+    Engine, EngineError, Launch, Process, RecordSink, SpawnError, Syscall, engine::State, launch,
     supervisor::Filter,
 };
 
 /// A target of one engine, in rules and records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TargetId(pub u32);
+
+/// How a process is started.
+type Start = fn(
+    &Launch,
+    Option<BorrowedFd<'_>>,
+    Option<launch::Supervision<'_>>,
+) -> Result<Process, SpawnError>;
 
 /// The cgroups of all targets, for the day the supervisor fails.
 #[derive(Default)]
@@ -27,6 +37,11 @@ pub(super) struct Cgroups(Mutex<HashMap<u32, PathBuf>>);
 impl Cgroups {
     fn lock(&self) -> MutexGuard<'_, HashMap<u32, PathBuf>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The directory of a target's cgroup.
+    pub(super) fn of(&self, target: TargetId) -> Option<PathBuf> {
+        self.lock().get(&target.0).cloned()
     }
 
     /// Kills every process of every target (`cgroup.kill`, Linux 5.14): without their supervisor
@@ -155,18 +170,38 @@ impl Target {
     ///
     /// When the program cannot be executed, naming it.
     pub fn spawn(&self, launch: &Launch) -> Result<Process, SpawnError> {
+        self.spawn_by(launch::start, launch)
+    }
+
+    /// As [`Target::spawn`], but the process stays in the caller's session and process group,
+    /// with its standard input: signals from the terminal reach both.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Target::spawn`].
+    pub fn spawn_in_terminal(&self, launch: &Launch) -> Result<Process, SpawnError> {
+        self.spawn_by(launch::start_in_terminal, launch)
+    }
+
+    fn spawn_by(&self, start: Start, launch: &Launch) -> Result<Process, SpawnError> {
         let cgroup = self.cgroup.as_ref().map(|cgroup| cgroup.directory.as_fd());
-        let mut hand_over = |listener| match &self.engine.inner.supervisor {
-            Some(supervisor) => {
-                supervisor.add(self.id.0, self.driver, Arc::clone(&self.sink), listener)
+        let is_delayed = self.engine.is_delayed(self.id);
+        let mut hand_over = |listener| {
+            if is_delayed {
+                // Before the program's first call, so that a delay hits that one as well.
+                self.engine.park(self.id).map(drop).map_err(io::Error::other)?;
             }
-            None => Ok(()),
+            match (&self.engine.inner.supervisor, listener) {
+                (Some(supervisor), Some(listener)) => {
+                    supervisor.add(self.id.0, self.driver, Arc::clone(&self.sink), listener)
+                }
+                _ => Ok(()),
+            }
         };
-        let supervision = self
-            .filter
-            .as_ref()
-            .map(|filter| launch::Supervision { filter, hand_over: &mut hand_over });
-        launch::start(launch, cgroup, supervision)
+        let filter = self.filter.as_ref();
+        let supervision = (is_delayed || filter.is_some())
+            .then_some(launch::Supervision { filter, hand_over: &mut hand_over });
+        start(launch, cgroup, supervision)
     }
 
     /// Calls so far, exact, for every call that the trace level counts.
@@ -179,9 +214,14 @@ impl Drop for Target {
     fn drop(&mut self) {
         let inner = &self.engine.inner;
         let mut state = inner.lock();
-        if let (Some(kernel), Some(cgroup)) = (&mut state.kernel, &self.cgroup) {
+        let State { kernel, places, .. } = &mut *state;
+        if let (Some(kernel), Some(cgroup)) = (&mut *kernel, &self.cgroup) {
             kernel.remove_target(cgroup.id, cgroup.depth);
         }
+        places.forget(&inner.tables, self.id.0, |key, set| {
+            // Only a full table refuses, and an empty set takes no place in it.
+            let _ = inner.publish(kernel.as_mut(), key, set);
+        });
         if let Some(supervisor) = &inner.supervisor {
             supervisor.forget(self.id.0);
         }

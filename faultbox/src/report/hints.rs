@@ -1,53 +1,27 @@
 //! Why rules may have hit nothing, from what the services really did (language.md 1.16.3).
 
-use std::collections::BTreeMap;
-
 use super::{RuleReport, Style, TestReport, WindowReport, plain::counted, plain::one_line};
 use crate::{
-    engine::{Decision, Errno, FAMILIES, Syscall},
+    engine::Errno,
     spec::FaultAction,
-    trace::{Event, EventKind, window_spans},
+    trace::{Event, window_spans},
 };
+
+mod calls;
+mod misses;
+
+use calls::Calls;
 
 /// Specific hints of one test.
 const MAX_HINTS: usize = 5;
 
-/// Calls that do the same work: a rule on one that misses may have been meant for another.
-const VARIANTS: &[&[&str]] = &[
-    &[
-        "write",
-        "writev",
-        "pwrite64",
-        "pwritev",
-        "pwritev2",
-        "sendto",
-        "sendmsg",
-        "sendmmsg",
-        "sendfile",
-        "splice",
-        "copy_file_range",
-        "io_uring_enter",
-    ],
-    &[
-        "read",
-        "readv",
-        "pread64",
-        "preadv",
-        "preadv2",
-        "recvfrom",
-        "recvmsg",
-        "recvmmsg",
-        "io_uring_enter",
-    ],
-    &["fsync", "fdatasync", "sync_file_range", "syncfs", "msync", "io_uring_enter"],
-    &["open", "openat", "openat2", "creat", "io_uring_enter"],
-    &["accept", "accept4", "io_uring_enter"],
-    &["connect", "io_uring_enter"],
-    &["unlink", "unlinkat", "io_uring_enter"],
-    &["rename", "renameat", "renameat2", "io_uring_enter"],
-    &["mkdir", "mkdirat", "io_uring_enter"],
-    &["truncate", "ftruncate", "fallocate"],
-];
+/// A rule that hit nothing, and what its service and the others did meanwhile.
+#[derive(Clone, Copy)]
+struct Case<'a> {
+    window: &'a WindowReport,
+    report: &'a RuleReport,
+    calls: Calls<'a>,
+}
 
 /// The hints of a test in which no rule fired.
 pub(super) fn hints(report: &TestReport, style: Style) -> Vec<String> {
@@ -55,24 +29,20 @@ pub(super) fn hints(report: &TestReport, style: Style) -> Vec<String> {
         "the target may use a different syscall variant (e.g., pwrite64 instead of write)"
             .to_owned(),
     ];
-    let spans = window_spans(&report.events);
-    for (i, window) in report.windows.iter().enumerate() {
-        // When log and report disagree about the windows, the whole test is the window.
-        let events = match spans.get(i) {
-            Some(span) if spans.len() == report.windows.len() => {
-                &report.events[span.start..span.end]
-            }
-            _ => &report.events[..],
-        };
-        let specific = variants(window, events)
-            .into_iter()
-            .chain(
-                window.rules.iter().filter_map(|rule| network_error_on_files(window, rule, events)),
-            )
-            .chain(window.rules.iter().filter_map(spared_by_chance));
-        for hint in specific {
-            if hints.len() <= MAX_HINTS && !hints.contains(&hint) {
-                hints.push(hint);
+    let spans = window_spans(&report.events, report.windows.len());
+    for (window, span) in report.windows.iter().zip(spans) {
+        let events: &[Event] = &report.events[span.start..span.end.max(span.start)];
+        for rule in window.rules.iter().filter(|it| it.rule.action.breaks()) {
+            let case = Case { window, report: rule, calls: Calls::of(&window.service, events) };
+            let specific = misses::all(case)
+                .into_iter()
+                .chain(network_error_on_files(case))
+                .chain(beyond_the_count(rule))
+                .chain(spared_by_chance(rule));
+            for hint in specific {
+                if hints.len() <= MAX_HINTS && !hints.contains(&hint) {
+                    hints.push(hint);
+                }
             }
         }
     }
@@ -83,55 +53,38 @@ pub(super) fn hints(report: &TestReport, style: Style) -> Vec<String> {
     hints
 }
 
-/// Calls of the window's service that do the same work as those its rules name.
-fn variants(window: &WindowReport, events: &[Event]) -> Vec<String> {
-    let named: Vec<Syscall> =
-        window.rules.iter().flat_map(|it| it.rule.syscalls.iter().copied()).collect();
-    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
-    for (syscall, _) in allowed(&window.service, events) {
-        let twin = VARIANTS.iter().any(|group| {
-            group.contains(&syscall.name()) && named.iter().any(|it| group.contains(&it.name()))
-        });
-        if twin && !named.contains(&syscall) {
-            *counts.entry(syscall.name()).or_default() += 1;
-        }
-    }
-    let mut counts: Vec<_> = counts.into_iter().collect();
-    // The most frequent first; the names' order decides between equals.
-    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    let service = one_line(&window.service);
-    let hints = counts.into_iter().map(|(name, count)| {
-        let family = FAMILIES.iter().find(|(_, members)| members.contains(&name));
-        let keyword = family.map_or(name, |(family, _)| family);
-        let times = counted(count, "time");
-        format!(
-            "{service} called {name} {times} in this window; target it with {keyword}=deny(...)"
-        )
-    });
-    hints.collect()
+/// Matches on files of a rule whose error only sockets can report.
+fn network_error_on_files(case: Case<'_>) -> Option<String> {
+    let rule = &case.report.rule;
+    let errno = denied_with(case.report).filter(|it| it.is_network_only())?;
+    let is_on_file =
+        |it: &calls::Call<'_>| it.path.is_some() && rule.syscalls.contains(&it.syscall);
+    let on_files = case.calls.allowed().filter(is_on_file).count() as u64;
+    (on_files > 0 && rule.path.is_none()).then(|| {
+        let calls = counted(on_files, &format!("{} call", one_line(&rule.keyword)));
+        format!("{calls} went to files, which never fail with {errno}; for files use e.g. EIO")
+    })
 }
 
-/// Matches on files of a rule whose error only sockets can report.
-fn network_error_on_files(
-    window: &WindowReport,
-    report: &RuleReport,
-    events: &[Event],
-) -> Option<String> {
-    let errno = denied_with(report).filter(|it| it.is_network_only())?;
-    let on_files = allowed(&window.service, events)
-        .filter(|(syscall, on_file)| *on_file && report.rule.syscalls.contains(syscall))
-        .count() as u64;
-    (on_files > 0).then(|| {
-        let calls = counted(on_files, &format!("{} call", one_line(&report.rule.keyword)));
-        format!("{calls} went to files, which never fail with {errno}; for files use e.g. EIO")
+/// Matches that `nth=` or `after=` left alone.
+fn beyond_the_count(report: &RuleReport) -> Option<String> {
+    let (options, matched) = (&report.rule.options, report.counts.matched);
+    let wanted = match options.nth {
+        Some(nth) if nth.get() > matched => format!("nth={nth} waits for a later one"),
+        None if options.after >= matched => format!("after={} spares them all", options.after),
+        _ => return None,
+    };
+    (matched > 0).then(|| {
+        let times = counted(matched, "time");
+        format!("{} matched only {times}; {wanted}", one_line(&report.rule.keyword))
     })
 }
 
 /// Matches that chance let go.
 fn spared_by_chance(report: &RuleReport) -> Option<String> {
-    let probability = report.rule.probability;
+    let probability = report.rule.options.probability;
     let matched = report.counts.matched;
-    (denied_with(report).is_some() && !probability.is_certain() && matched > 0).then(|| {
+    (!probability.is_certain() && matched > 0 && beyond_the_count(report).is_none()).then(|| {
         format!(
             "{} matched {}, but probability={probability} spared each of them; \
              try another --seed or a higher probability",
@@ -144,7 +97,8 @@ fn spared_by_chance(report: &RuleReport) -> Option<String> {
 /// Matches that are the test driver's own traffic.
 fn exempt(report: &TestReport) -> Option<String> {
     let rules = report.windows.iter().flat_map(|window| &window.rules);
-    let exempt: u64 = rules.filter(|it| denied_with(it).is_some()).map(|it| it.counts.exempt).sum();
+    let breaking = rules.filter(|it| it.rule.action.breaks());
+    let exempt: u64 = breaking.map(|it| it.counts.exempt).sum();
     (exempt > 0).then(|| {
         let calls = counted(exempt, "matching call");
         format!("{calls} spared on the test's own connections; include_driver=True hits them, too")
@@ -154,21 +108,6 @@ fn exempt(report: &TestReport) -> Option<String> {
 fn denied_with(report: &RuleReport) -> Option<Errno> {
     match report.rule.action {
         FaultAction::Deny(errno) => Some(errno),
-        FaultAction::Allow => None,
+        _ => None,
     }
-}
-
-/// Calls of a service that ran, and whether each was on a file.
-fn allowed<'a>(
-    service: &'a str,
-    events: &'a [Event],
-) -> impl Iterator<Item = (Syscall, bool)> + 'a {
-    events.iter().filter(move |event| event.service == service).filter_map(|event| {
-        match &event.kind {
-            EventKind::Syscall { syscall, decision: Decision::Allow, path, .. } => {
-                Some((*syscall, path.is_some()))
-            }
-            _ => None,
-        }
-    })
 }

@@ -1,17 +1,21 @@
 //! Formats what a test left behind. Reads reports and logs; decides nothing.
 
+mod firing;
 mod hints;
 mod log_line;
 mod model;
 mod plain;
 mod rule_lines;
+mod rule_text;
 mod service_lines;
 mod style;
 mod terminal;
 mod trace_lines;
 
+pub use firing::unfired;
 pub use log_line::{Level, log_line};
 pub use model::{Outcome, RuleReport, ServiceReport, TestReport, WindowReport};
+pub(crate) use rule_text::decision_text;
 pub use style::Style;
 pub use terminal::Terminal;
 

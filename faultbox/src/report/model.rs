@@ -37,6 +37,8 @@ pub struct TestReport {
     pub duration: Duration,
     /// Of its stream of chance.
     pub seed: u64,
+    /// Whether it was run with `--strict-faults`.
+    pub strict_faults: bool,
     /// The whole log, in order.
     pub events: Vec<Event>,
     /// Every `fault()` and `fault_start()` of the test, in the order of time.
@@ -78,7 +80,7 @@ pub struct ServiceReport {
     pub name: String,
     /// Calls per system call, exact.
     pub calls: Vec<(Syscall, u64)>,
-    /// Of these, how many a rule broke.
+    /// Of these, how many a rule broke, delayed or ended, as far as they were recorded.
     pub faulted: u64,
     /// The last lines of its output.
     pub output: Vec<String>,

@@ -1,9 +1,9 @@
 //! What rules were on and what became of them (language.md 1.16.2, 1.16.3).
 
-use std::fmt::Write;
-
-use super::{RuleReport, Style, TestReport, WindowReport, hints::hints, plain::one_line};
-use crate::spec::FaultAction;
+use super::{
+    RuleReport, Style, TestReport, WindowReport, firing::never_fired, hints::hints,
+    plain::one_line, rule_text::rule_line,
+};
 
 /// A line per rule, then what is to be said of rules that hit nothing.
 pub(super) fn rule_lines(report: &TestReport, style: Style) -> Vec<String> {
@@ -28,13 +28,6 @@ pub(super) fn rule_lines(report: &TestReport, style: Style) -> Vec<String> {
     lines
 }
 
-/// Whether rules that were to break something never did, in the whole test.
-pub(super) fn never_fired(report: &TestReport) -> bool {
-    let mut rules = report.windows.iter().flat_map(|window| &window.rules).filter(|it| breaks(it));
-    rules.next().is_some_and(|first| first.counts.fired == 0)
-        && rules.all(|rule| rule.counts.fired == 0)
-}
-
 /// Windows that follow each other and say the same.
 fn groups(windows: &[WindowReport]) -> Vec<&[WindowReport]> {
     let same = |a: &WindowReport, b: &WindowReport| {
@@ -49,54 +42,20 @@ fn repeated(count: usize) -> String {
     if count > 1 { format!(" ×{count}") } else { String::new() }
 }
 
-/// `allow()` rules break nothing: that they fired cannot be expected.
-fn breaks(rule: &RuleReport) -> bool {
-    match rule.rule.action {
-        FaultAction::Deny(_) => true,
-        FaultAction::Allow => false,
-    }
-}
-
-fn hits(rule: &RuleReport) -> u64 {
-    if breaks(rule) { rule.counts.fired } else { rule.counts.matched }
-}
-
-fn rule_line(service: &str, report: &RuleReport) -> String {
-    let rule = &report.rule;
-    let action = match rule.action {
-        FaultAction::Deny(errno) => format!("deny({errno})"),
-        FaultAction::Allow => "allow()".to_owned(),
-    };
-    let calls: Vec<_> = rule.syscalls.iter().map(|it| it.name()).collect();
-    let mut line = format!(
-        "  fault rule on {}: {}={action} → filter:[{}]",
-        one_line(service),
-        one_line(&rule.keyword),
-        calls.join(",")
-    );
-    if !report.inbound.is_empty() {
-        // Writing to a string cannot fail.
-        let _ = write!(line, " (in: {})", one_line(&report.inbound.join(",")));
-    }
-    if !rule.probability.is_certain() {
-        let _ = write!(line, " probability={}", rule.probability);
-    }
-    if let Some(label) = &rule.label {
-        let _ = write!(line, " label=\"{}\"", one_line(label));
-    }
-    line
+fn hits(report: &RuleReport) -> u64 {
+    if report.rule.action.breaks() { report.counts.fired } else { report.counts.matched }
 }
 
 /// Said of windows in which nothing was hit, when other windows had hits.
 fn idle_note(group: &[WindowReport]) -> Option<String> {
     let idle = |window: &&WindowReport| {
-        let mut rules = window.rules.iter().filter(|rule| breaks(rule)).peekable();
+        let mut rules = window.rules.iter().filter(|it| it.rule.action.breaks()).peekable();
         rules.peek().is_some() && rules.all(|rule| rule.counts.fired == 0)
     };
     let count = group.iter().filter(idle).count();
     let window = group.iter().find(idle)?;
-    let keywords: Vec<_> =
-        window.rules.iter().filter(|rule| breaks(rule)).map(|it| &*it.rule.keyword).collect();
+    let rules = window.rules.iter().filter(|it| it.rule.action.breaks());
+    let keywords: Vec<_> = rules.map(|it| &*it.rule.keyword).collect();
     let (service, keywords) = (one_line(&window.service), one_line(&keywords.join(",")));
     Some(format!("  note: no hits in window: {service} {keywords}{}", repeated(count)))
 }

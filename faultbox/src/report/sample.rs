@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{Outcome, RuleReport, ServiceReport, TestReport, WindowReport};
 use crate::{
-    engine::{Decision, Errno, Probability, RuleCounts, Syscall, expand_keyword},
-    spec::{FaultAction, FaultRule, Location},
+    engine::{Decision, Errno, RuleCounts, Syscall, expand_keyword},
+    spec::{FaultAction, FaultRule, Location, RuleOptions},
     trace::{Event, EventKind},
 };
 
@@ -25,6 +25,7 @@ pub(super) fn passed(name: &str) -> TestReport {
         outcome: Outcome::Passed,
         duration: Duration::from_micros(200_900),
         seed: 0,
+        strict_faults: false,
         events: Vec::new(),
         windows: Vec::new(),
         services: Vec::new(),
@@ -55,6 +56,7 @@ pub(super) fn call(service: &str, name: &str, decision: Decision) -> Call {
         rule_target: None,
         window: None,
         size: 0,
+        latency: Duration::ZERO,
     };
     Call(kind, service.to_owned())
 }
@@ -87,6 +89,14 @@ impl Call {
     pub(super) fn on(mut self, file: &str) -> Self {
         if let EventKind::Syscall { path, .. } = &mut self.0 {
             *path = Some(file.to_owned());
+        }
+        self
+    }
+
+    /// After a rule had made it wait.
+    pub(super) fn late(mut self, by: Duration) -> Self {
+        if let EventKind::Syscall { latency, .. } = &mut self.0 {
+            *latency = by;
         }
         self
     }
@@ -132,9 +142,11 @@ impl TestReport {
     ) -> Self {
         let keywords: Vec<_> = rules.iter().map(|it| it.rule.keyword.clone()).collect();
         self.windows.push(WindowReport { service: service.to_owned(), rules, imperative: false });
-        self.log(EventKind::FaultApplied { keywords: keywords.clone() }, service.to_owned());
+        let window = self.windows.len() - 1;
+        let applied = EventKind::FaultApplied { window, keywords: keywords.clone() };
+        self.log(applied, service.to_owned());
         self = inside(self);
-        self.log(EventKind::FaultRemoved { keywords }, service.to_owned());
+        self.log(EventKind::FaultRemoved { window, keywords }, service.to_owned());
         self
     }
 
@@ -156,10 +168,9 @@ pub(super) fn deny(keyword: &str, error: &str, fired: u64) -> RuleReport {
             keyword: keyword.to_owned(),
             is_op: false,
             syscalls: expand_keyword(keyword).unwrap_or_default(),
+            path: None,
             action: FaultAction::Deny(errno(error)),
-            probability: Probability::ALWAYS,
-            label: None,
-            direction: None,
+            options: RuleOptions::default(),
         },
         inbound: Vec::new(),
         counts: RuleCounts { matched: fired, fired, exempt: 0 },
@@ -168,12 +179,30 @@ pub(super) fn deny(keyword: &str, error: &str, fired: u64) -> RuleReport {
 
 impl RuleReport {
     pub(super) fn label(mut self, label: &str) -> Self {
-        self.rule.label = Some(label.to_owned());
+        self.rule.options.label = Some(label.to_owned());
         self
     }
 
     pub(super) fn probability(mut self, percent: &str) -> Self {
-        self.rule.probability = percent.parse().unwrap();
+        self.rule.options.probability = percent.parse().unwrap();
+        self
+    }
+
+    /// Does this instead.
+    pub(super) fn does(mut self, action: FaultAction) -> Self {
+        self.rule.action = action;
+        self
+    }
+
+    /// Only on such files.
+    pub(super) fn path(mut self, glob: &str) -> Self {
+        self.rule.path = Some(glob.parse().unwrap());
+        self
+    }
+
+    /// Only on connections to this service.
+    pub(super) fn peer(mut self, service: &str) -> Self {
+        self.rule.options.to = Some(service.to_owned());
         self
     }
 

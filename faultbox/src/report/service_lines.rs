@@ -9,9 +9,10 @@ const MAX_CALLS: usize = 8;
 /// Lines of output shown per service.
 const MAX_OUTPUT: usize = 20;
 
-/// The heading and a row per service: how many calls, how many of them broken, and which.
+/// The heading and a row per service: how many calls, how many of them broken, and which. Nothing
+/// when nothing was counted, as with `--trace off`: a row of zeros would say that nothing happened.
 pub(super) fn summary_lines(services: &[ServiceReport]) -> Vec<String> {
-    if services.is_empty() {
+    if services.iter().all(|service| service.calls.is_empty()) {
         return Vec::new();
     }
     let mut lines = vec!["  per-service syscall summary:".to_owned()];

@@ -4,8 +4,9 @@ use std::io::{self, Write};
 
 use super::{
     Outcome, Style, TestReport,
+    firing::never_fired,
     plain::{lines, one_line, shell_word},
-    rule_lines::{never_fired, rule_lines},
+    rule_lines::rule_lines,
     service_lines::{output_lines, summary_lines},
     trace_lines::trace_lines,
 };
@@ -67,7 +68,7 @@ impl<W: Write> Terminal<W> {
             .iter()
             .flat_map(|report| &report.windows)
             .flat_map(|window| &window.rules)
-            .any(|rule| !rule.rule.probability.is_certain());
+            .any(|rule| !rule.rule.options.probability.is_certain());
         let name = one_line(&first.name);
         let mut block = Vec::new();
         if let Some(failure) = failure {
@@ -134,8 +135,9 @@ impl<W: Write> Terminal<W> {
                 block.push(format!("  at: {}:{}", one_line(&location.file), location.line));
             }
             let name = report.name.strip_prefix("test_").unwrap_or(&report.name);
+            let strict = if report.strict_faults { " --strict-faults" } else { "" };
             block.push(format!(
-                "  replay: faultbox test {} --test {} --seed {}",
+                "  replay: faultbox test {} --test {} --seed {}{strict}",
                 one_line(&shell_word(&report.file)),
                 one_line(&shell_word(name)),
                 report.seed

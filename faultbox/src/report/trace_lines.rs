@@ -2,10 +2,11 @@
 
 use std::{collections::BTreeSet, fmt::Write};
 
-use super::{TestReport, plain::one_line};
+use super::{TestReport, plain::one_line, rule_text::decision_text};
 use crate::{
     engine::{Decision, Syscall},
-    trace::{Event, EventKind, syscall_count},
+    protocol::go_duration,
+    trace::{Event, EventKind, is_faulted, syscall_count},
 };
 
 /// More lines than this are cut, unless everything was asked for.
@@ -60,6 +61,7 @@ impl Row {
             path,
             peer_interface,
             rule_target,
+            latency,
             ..
         } = &event.kind
         {
@@ -68,7 +70,8 @@ impl Row {
                 None => syscall.to_string(),
             };
             row.decision = decision_text(*decision);
-            if let Some(label) = label {
+            // A match that the rule has spared is none of its hits.
+            if let Some(label) = label.as_ref().filter(|_| is_faulted(*decision)) {
                 row.details = format!("  [{}]", one_line(label));
             }
             if let Some(path) = path {
@@ -79,18 +82,11 @@ impl Row {
             if let (Some(interface), Some(_)) = (peer_interface, rule_target) {
                 let _ = write!(row.details, "  → {}", one_line(interface));
             }
+            if !latency.is_zero() {
+                let _ = write!(row.details, "  (+{})", go_duration(*latency));
+            }
         }
         row
-    }
-}
-
-/// As in the field `decision` of events (language.md 1.12).
-fn decision_text(decision: Decision) -> String {
-    match decision {
-        Decision::Allow => "allow".to_owned(),
-        Decision::AllowSystemPath => "allow (system path)".to_owned(),
-        Decision::AllowDriver => "allow (driver)".to_owned(),
-        Decision::Deny(errno) => format!("deny({})", errno.description()),
     }
 }
 
@@ -107,9 +103,10 @@ fn telling_calls(report: &TestReport) -> Vec<usize> {
     let mut chosen = BTreeSet::new();
     let mut first_hit_seen = vec![false; report.windows.len()];
     for (i, event) in report.events.iter().enumerate() {
-        let Some((syscall, Decision::Deny(_), window)) = call(event) else {
+        let Some((syscall, decision, window)) = call(event) else { continue };
+        if !is_faulted(decision) {
             continue;
-        };
+        }
         chosen.insert(i);
         let Some((index, window)) = window.and_then(|it| Some((it, report.windows.get(it)?)))
         else {

@@ -28,7 +28,7 @@ pub(crate) fn own() -> Option<PathBuf> {
 }
 
 /// Finds the directory from `/proc/self/mountinfo` and `/proc/self/cgroup` (`cgroups(7)`).
-fn locate(mounts: &str, membership: &str) -> Option<PathBuf> {
+pub(crate) fn locate(mounts: &str, membership: &str) -> Option<PathBuf> {
     let member = membership.lines().find_map(|line| line.strip_prefix("0::"))?;
     mounts.lines().find_map(|line| {
         // 36 35 98:0 /root /mount/point rw,noatime shared:1 - type source options
@@ -113,7 +113,7 @@ fn remove_directories(root: &Path) -> io::Result<()> {
 }
 
 /// The cgroup and its descendants, deepest first.
-fn tree(root: &Path) -> Vec<PathBuf> {
+pub(crate) fn tree(root: &Path) -> Vec<PathBuf> {
     let mut found = vec![root.to_owned()];
     let mut next = 0;
     while let Some(directory) = found.get(next) {

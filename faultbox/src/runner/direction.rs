@@ -1,4 +1,5 @@
-//! Whose connects a `connect` rule means (language.md, D1).
+//! Where a rule applies: whose connects a `connect` rule means (language.md, D1), and which peers a
+//! rule with `to=` is about.
 
 use crate::{
     engine::{Site, Syscall, TargetId},
@@ -31,23 +32,33 @@ pub(crate) fn reach(
     targets: &[TargetId],
 ) -> Reach {
     let service = &services[index];
-    let own = Site { target: targets[index], ports: Vec::new() };
-    let is_connect = |syscall: &&Syscall| syscall.name() == "connect";
-    let direction = rule.direction.unwrap_or_else(|| default_direction(service, services));
-    let ports: Vec<u16> = service.interfaces.iter().map(|it| it.port).collect();
-    let others: Vec<Site> = match direction {
-        Direction::Out => Vec::new(),
-        Direction::In | Direction::Both => targets
-            .iter()
-            .filter(|target| **target != own.target)
-            .map(|target| Site { target: *target, ports: ports.clone() })
-            .collect(),
+    let here = |ports: Vec<u16>| Reach {
+        parts: vec![Part {
+            syscalls: rule.syscalls.clone(),
+            sites: vec![Site { target: targets[index], ports }],
+        }],
+        inbound: Vec::new(),
     };
-    let connects: Vec<_> = rule.syscalls.iter().filter(is_connect).copied().collect();
-    if connects.is_empty() || direction == Direction::Out {
-        let part = Part { syscalls: rule.syscalls.clone(), sites: vec![own] };
-        return Reach { parts: vec![part], inbound: Vec::new() };
+    if let Some(to) = &rule.options.to {
+        // No ports would mean any peer, which a rule about a service that is not there is not.
+        return match services.iter().find(|it| it.name == *to) {
+            Some(peer) => here(ports(peer)),
+            None => Reach { parts: Vec::new(), inbound: Vec::new() },
+        };
     }
+    let is_connect = |syscall: &&Syscall| syscall.name() == "connect";
+    let direction = rule.options.direction.unwrap_or_else(|| default_direction(service, services));
+    let connects: Vec<_> = rule.syscalls.iter().filter(is_connect).copied().collect();
+    // A connect has no path, so that a rule with one is about the service's own files alone.
+    if connects.is_empty() || direction == Direction::Out || rule.path.is_some() {
+        return here(Vec::new());
+    }
+    let own = Site { target: targets[index], ports: Vec::new() };
+    let others: Vec<Site> = targets
+        .iter()
+        .filter(|target| **target != own.target)
+        .map(|target| Site { target: *target, ports: ports(service) })
+        .collect();
     let rest: Vec<_> = rule.syscalls.iter().filter(|it| !is_connect(it)).copied().collect();
     let inbound = if others.is_empty() {
         Vec::new()
@@ -66,6 +77,10 @@ pub(crate) fn reach(
     // A rule on the inbound side of the only service there is applies nowhere.
     found.retain(|part| !part.sites.is_empty());
     Reach { parts: found, inbound }
+}
+
+fn ports(service: &Service) -> Vec<u16> {
+    service.interfaces.iter().map(|it| it.port).collect()
 }
 
 /// Out for a service that dials others; both for a leaf, which is only dialed.
@@ -99,8 +114,8 @@ fn mentions(text: &str, address: &str) -> bool {
 mod tests {
     use super::{super::declared, *};
     use crate::{
-        engine::{Errno, Probability},
-        spec::FaultAction,
+        engine::Errno,
+        spec::{FaultAction, RuleOptions},
     };
 
     fn rule(syscalls: &[&str], direction: Option<Direction>) -> FaultRule {
@@ -108,10 +123,9 @@ mod tests {
             keyword: syscalls[0].to_owned(),
             is_op: false,
             syscalls: syscalls.iter().map(|it| Syscall::from_name(it).unwrap()).collect(),
+            path: None,
             action: FaultAction::Deny(Errno::from_name("EIO").unwrap()),
-            probability: Probability::ALWAYS,
-            label: None,
-            direction,
+            options: RuleOptions { direction, ..RuleOptions::default() },
         }
     }
 
@@ -173,6 +187,33 @@ mod tests {
         assert_eq!(both.parts[0].syscalls, [Syscall::from_name("connect").unwrap()]);
         assert_eq!(both.parts[0].sites.len(), 3);
         assert_eq!(both.parts[1].sites, [site(0, &[])]);
+    }
+
+    #[test]
+    fn a_rule_with_a_peer_is_about_the_targets_own_connections_to_it() {
+        let (services, targets) = services();
+        for calls in [&["connect"][..], &["write", "connect"]] {
+            let mut rule = rule(calls, None);
+            rule.options.to = Some("db".to_owned());
+            // The cache is a leaf, whose connects would else be those of the others, too.
+            for index in [1, 2] {
+                let reach = reach(&rule, index, &services, &targets);
+                let sites = vec![site(index as u32, &[5432, 5433])];
+                assert_eq!(reach.parts, [Part { syscalls: rule.syscalls.clone(), sites }]);
+                assert!(reach.inbound.is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn a_rule_with_a_path_is_about_the_targets_own_files() {
+        let (services, targets) = services();
+        let mut rule = rule(&["write", "connect"], None);
+        rule.path = Some("/tmp/*".parse().unwrap());
+        let reach = reach(&rule, 0, &services, &targets);
+        assert_eq!(reach.parts.len(), 1);
+        assert_eq!(reach.parts[0].sites, [site(0, &[])]);
+        assert!(reach.inbound.is_empty());
     }
 
     #[test]

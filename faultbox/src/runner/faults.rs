@@ -32,14 +32,34 @@ struct Window {
     include_driver: bool,
     /// Per rule: the how-manieth declaration of its keyword on its service it is.
     indices: Vec<u32>,
-    on: Option<On>,
+    /// What is on of it. Rules of `fault()` go on and off as one; those of `fault_start` are
+    /// each on by themselves, so that one can be replaced and the others go on counting.
+    on: Vec<On>,
 }
 
-/// The rules of a window that are on.
+/// Rules of a window that are on.
 struct On {
     injection: Injection,
     /// Index of the rule that each id belongs to.
     rules: Vec<(RuleId, usize)>,
+}
+
+/// A window that was opened.
+pub(crate) struct Opened {
+    /// Its index.
+    pub(crate) window: usize,
+    /// What it has taken the place of.
+    pub(crate) replaced: Vec<Closed>,
+}
+
+/// Rules that were switched off.
+pub(crate) struct Closed {
+    /// Index of their window.
+    pub(crate) window: usize,
+    /// What they were declared on.
+    pub(crate) service: String,
+    /// Sorted.
+    pub(crate) keywords: Vec<String>,
 }
 
 /// What the rules may apply to.
@@ -57,13 +77,13 @@ impl<'a> Faults<'a> {
         Self { engine, log, seed, windows: Vec::new(), declared: HashMap::new() }
     }
 
-    /// Opens a window; returns its index. An imperative one takes the place of what earlier ones
-    /// have on for the same keywords of the same service.
+    /// Opens a window. An imperative one takes the place of what earlier ones have on for the
+    /// same keywords of the same service.
     pub(crate) fn open(
         &mut self,
         request: &FaultRequest,
         places: Places<'_>,
-    ) -> Result<usize, EngineError> {
+    ) -> Result<Opened, EngineError> {
         let index = place_of(&request.service, places)?;
         let mut rules = request.rules.clone();
         rules.sort_by(|a, b| a.keyword.cmp(&b.keyword));
@@ -84,24 +104,25 @@ impl<'a> Faults<'a> {
                 RuleReport { rule, inbound, counts: RuleCounts::default() }
             })
             .collect();
-        let count = rules.len();
+        let all: Vec<usize> = (0..rules.len()).collect();
         let imperative = request.window == FaultWindow::Imperative;
         self.windows.push(Window {
             report: WindowReport { service: request.service.clone(), rules, imperative },
             include_driver: request.include_driver,
             indices,
-            on: None,
+            on: Vec::new(),
         });
         let window = self.windows.len() - 1;
-        if let Err(error) = self.install(window, &(0..count).collect::<Vec<_>>(), places) {
-            // What was never on is not reported as something that never fired.
-            self.windows.pop();
-            return Err(error);
+        let groups = all.chunks(if imperative { 1 } else { all.len().max(1) });
+        for group in groups {
+            if let Err(error) = self.install(window, group, places) {
+                // What was never on as a whole is not reported as something that never fired.
+                self.windows.pop();
+                return Err(error);
+            }
         }
-        if imperative {
-            self.replace_earlier(window, places)?;
-        }
-        Ok(window)
+        let replaced = if imperative { self.replace_earlier(window) } else { Vec::new() };
+        Ok(Opened { window, replaced })
     }
 
     /// Switches some rules of a window on, all at once.
@@ -117,6 +138,14 @@ impl<'a> Faults<'a> {
         for &index in which {
             let rule = &report.rules[index].rule;
             let reach = direction::reach(rule, service, places.services, places.targets);
+            if reach.parts.len() > 1 && rule.options.counts() {
+                return Err(EngineError(format!(
+                    "{}= covers connects of other services and calls of {} itself, which nth=, \
+                     after= and max_hits= cannot count together; add direction=\"out\", or name \
+                     connect and the other calls by rules of their own",
+                    rule.keyword, report.service
+                )));
+            }
             for (part, place) in reach.parts.into_iter().enumerate() {
                 let id = RuleId(NEXT_RULE.fetch_add(1, Ordering::Relaxed));
                 ids.push((id, index));
@@ -124,11 +153,12 @@ impl<'a> Faults<'a> {
                     id,
                     sites: place.sites,
                     syscalls: place.syscalls,
-                    action: match rule.action {
-                        FaultAction::Deny(errno) => Action::Deny(errno),
-                        FaultAction::Allow => Action::Allow,
-                    },
-                    probability: rule.probability,
+                    path: rule.path.clone(),
+                    action: action(rule.action),
+                    probability: rule.options.probability,
+                    nth: rule.options.nth,
+                    after: rule.options.after,
+                    max_hits: rule.options.max_hits,
                     stream: chance::stream(
                         self.seed,
                         &report.service,
@@ -147,85 +177,92 @@ impl<'a> Faults<'a> {
                     service: report.service.clone(),
                     window,
                     op: rule.is_op.then(|| rule.keyword.clone()),
-                    label: rule.label.clone(),
+                    label: rule.options.label.clone(),
                 };
                 names.add_rule(*id, name);
             }
         });
         let injection = self.engine.inject(&rules)?;
-        self.windows[window].on = Some(On { injection, rules: ids });
+        self.windows[window].on.push(On { injection, rules: ids });
         Ok(())
     }
 
-    /// Takes the keywords of a new imperative window out of the imperative windows before it on
-    /// the same service. Their other rules stay on; the engine knows groups only, so these are
-    /// installed anew.
-    fn replace_earlier(&mut self, new: usize, places: Places<'_>) -> Result<(), EngineError> {
-        for earlier in 0..new {
-            let [window, replacement] = [earlier, new].map(|it| &self.windows[it].report);
-            if !window.imperative || window.service != replacement.service {
-                continue;
-            }
-            let is_replaced = |index: usize| {
-                let keyword = &window.rules[index].rule.keyword;
-                replacement.rules.iter().any(|it| it.rule.keyword == *keyword)
-            };
-            let Some(on) = &self.windows[earlier].on else {
-                continue;
-            };
-            let mut left: Vec<usize> = on.rules.iter().map(|(_, index)| *index).collect();
-            left.dedup();
-            let before = left.len();
-            left.retain(|index| !is_replaced(*index));
-            if left.len() < before {
-                self.close(earlier);
-                if !left.is_empty() {
-                    self.install(earlier, &left, places)?;
-                }
-            }
-        }
-        Ok(())
+    /// Switches off the rules of earlier imperative windows on the same service whose keywords a
+    /// new one has. Their other rules stay as they are.
+    fn replace_earlier(&mut self, new: usize) -> Vec<Closed> {
+        let (earlier, rest) = self.windows.split_at_mut(new);
+        let Some(replacement) = rest.first() else { return Vec::new() };
+        let service = &replacement.report.service;
+        let is_taken =
+            |keyword: &str| replacement.report.rules.iter().any(|it| it.rule.keyword == keyword);
+        let rivals = earlier
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, it)| it.report.imperative && it.report.service == *service);
+        rivals.filter_map(|(index, window)| window.close(index, is_taken)).collect()
     }
 
-    /// Switches a window's rules off and adds up what they have done. Returns their service and
-    /// keywords, unless they were off already.
-    pub(crate) fn close(&mut self, window: usize) -> Option<(String, Vec<String>)> {
-        let Window { report, on, .. } = self.windows.get_mut(window)?;
-        let On { injection, rules } = on.take()?;
-        let mut keywords: Vec<String> = Vec::new();
-        for (id, counts) in injection.lift() {
-            if let Some((_, index)) = rules.iter().find(|(it, _)| *it == id) {
-                let total = &mut report.rules[*index].counts;
-                total.matched += counts.matched;
-                total.fired += counts.fired;
-                total.exempt += counts.exempt;
-            }
-        }
-        for (_, index) in rules {
-            let keyword = &report.rules[index].rule.keyword;
-            if keywords.last() != Some(keyword) {
-                keywords.push(keyword.clone());
-            }
-        }
-        Some((report.service.clone(), keywords))
+    /// Switches a window's rules off and adds up what they have done; `None` if they were off
+    /// already.
+    pub(crate) fn close(&mut self, window: usize) -> Option<Closed> {
+        self.windows.get_mut(window)?.close(window, |_| true)
     }
 
     /// The imperative windows of a service that are on.
     pub(crate) fn imperative(&self, service: &str) -> Vec<usize> {
         let is_it = |window: &Window| {
-            window.on.is_some() && window.report.imperative && window.report.service == service
+            !window.on.is_empty() && window.report.imperative && window.report.service == service
         };
         (0..self.windows.len()).filter(|it| is_it(&self.windows[*it])).collect()
     }
 
     /// All windows that are on, the innermost first.
     pub(crate) fn all_on(&self) -> Vec<usize> {
-        (0..self.windows.len()).rev().filter(|it| self.windows[*it].on.is_some()).collect()
+        (0..self.windows.len()).rev().filter(|it| !self.windows[*it].on.is_empty()).collect()
     }
 
     /// What all windows have done.
     pub(crate) fn into_reports(self) -> Vec<WindowReport> {
         self.windows.into_iter().map(|window| window.report).collect()
+    }
+}
+
+impl Window {
+    /// Switches off what is on for such keywords and adds up what it has done; `None` when
+    /// nothing is.
+    fn close(&mut self, index: usize, is_meant: impl Fn(&str) -> bool) -> Option<Closed> {
+        let Self { report, on, .. } = self;
+        let keyword_of = |(_, rule): &(RuleId, usize)| report.rules[*rule].rule.keyword.as_str();
+        let is_meant = |on: &mut On| on.rules.iter().map(keyword_of).any(&is_meant);
+        let ended: Vec<On> = on.extract_if(.., is_meant).collect();
+        if ended.is_empty() {
+            return None;
+        }
+        let mut keywords: Vec<String> =
+            ended.iter().flat_map(|on| &on.rules).map(|it| keyword_of(it).to_owned()).collect();
+        keywords.dedup();
+        for On { injection, rules } in ended {
+            for (id, counts) in injection.lift() {
+                if let Some((_, rule)) = rules.iter().find(|(it, _)| *it == id) {
+                    let total = &mut report.rules[*rule].counts;
+                    total.matched += counts.matched;
+                    total.fired += counts.fired;
+                    total.exempt += counts.exempt;
+                }
+            }
+        }
+        Some(Closed { window: index, service: report.service.clone(), keywords })
+    }
+}
+
+/// What the engine is to do.
+fn action(action: FaultAction) -> Action {
+    match action {
+        FaultAction::Deny(errno) => Action::Deny(errno),
+        FaultAction::Delay(time) => Action::Delay(time),
+        FaultAction::Return(value) => Action::Return(value),
+        FaultAction::Crash(signal) => Action::Crash(signal),
+        FaultAction::Allow => Action::Allow,
     }
 }
 

@@ -2,15 +2,15 @@
 //! start in the order of their dependencies, the test function is called, everything is torn
 //! down. What survives a `kill -9` of all this is removed by the janitor, or by the next start.
 
-mod cgroup;
-mod chance;
+pub(crate) mod cgroup;
+pub(crate) mod chance;
 mod descriptors;
 mod direction;
 mod environment;
 mod faults;
 mod interrupt;
 mod janitor;
-mod mark;
+pub(crate) mod mark;
 mod message;
 mod netns;
 mod output;
@@ -29,9 +29,11 @@ mod test_run;
 
 use std::io::Write;
 
+pub(crate) use janitor::Janitor;
 pub(crate) use message::message;
 pub(crate) use plan::Selection;
 pub(crate) use possibilities::{sandbox_cgroup, try_namespace};
+pub(crate) use session::{Session, SessionPaths};
 pub(crate) use suite::{Ending, Order};
 
 /// Does what `faultbox test` was asked to do, from nothing to nothing: whatever it creates on

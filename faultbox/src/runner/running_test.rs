@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    faults::{Faults, Places},
+    faults::{Closed, Faults, Opened, Places},
     interrupt,
     message::message,
     sandbox::Sandbox,
@@ -137,9 +137,13 @@ impl<'a> RunningTest<'a> {
 
     fn close(&self, window: usize) {
         let closed = self.faults.borrow_mut().close(window);
-        if let Some((service, keywords)) = closed {
-            self.log.push(&service, EventKind::FaultRemoved { keywords });
+        if let Some(closed) = closed {
+            self.note_closed(closed);
         }
+    }
+
+    fn note_closed(&self, Closed { window, service, keywords }: Closed) {
+        self.log.push(&service, EventKind::FaultRemoved { window, keywords });
     }
 }
 
@@ -171,7 +175,7 @@ impl Host for RunningTest<'_> {
     fn fault(&self, request: &FaultRequest) -> Result<ScopeId, HostError> {
         let (declared, targets) = (self.declared.borrow(), self.targets.borrow());
         let places = Places { services: &declared, targets: &targets };
-        let window = self.faults.borrow_mut().open(request, places).map_err(|error| {
+        let opened = self.faults.borrow_mut().open(request, places).map_err(|error| {
             let builtin = match request.window {
                 FaultWindow::Scoped => "fault()",
                 FaultWindow::Imperative => "fault_start()",
@@ -180,7 +184,11 @@ impl Host for RunningTest<'_> {
         })?;
         let mut keywords: Vec<_> = request.rules.iter().map(|it| it.keyword.clone()).collect();
         keywords.sort();
-        self.log.push(&request.service, EventKind::FaultApplied { keywords });
+        let Opened { window, replaced } = opened;
+        self.log.push(&request.service, EventKind::FaultApplied { window, keywords });
+        for closed in replaced {
+            self.note_closed(closed);
+        }
         self.settle();
         Ok(ScopeId(window as u32))
     }

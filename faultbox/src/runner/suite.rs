@@ -36,6 +36,8 @@ pub(crate) struct Order {
     pub(crate) style: Style,
     /// No log lines on standard error.
     pub(crate) quiet: bool,
+    /// A rule that never fired is a failure.
+    pub(crate) strict_faults: bool,
 }
 
 /// How a session ended.
@@ -59,6 +61,35 @@ impl Ending {
             Self::Broken => 1,
             Self::Failed => 2,
             Self::Interrupted => 130,
+        }
+    }
+}
+
+/// Where results go, whether or not somebody reads them to the end. `head` and `grep -q` close
+/// what they read from when they have seen enough; the exit code still says how the tests ended.
+struct Patient<W> {
+    out: W,
+    is_gone: bool,
+}
+
+impl<W: Write> Write for Patient<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.is_gone {
+            return Ok(bytes.len());
+        }
+        match self.out.write(bytes) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+                self.is_gone = true;
+                Ok(bytes.len())
+            }
+            result => result,
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self.out.flush() {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            result => result,
         }
     }
 }
@@ -109,16 +140,14 @@ pub(crate) fn run(order: &Order, session: &Session, out: impl Write) -> Ending {
         timeout: order.timeout,
         debug: order.style.debug,
         quiet: order.quiet,
+        strict_faults: order.strict_faults,
     };
-    let mut terminal = Terminal::new(out, order.style);
+    let mut terminal = Terminal::new(Patient { out, is_gone: false }, order.style);
     let mut tally = Tally::default();
     let printed = run_all(order, setting, &loaded.suites, &mut terminal, &mut tally)
         .and_then(|()| terminal.summary(tally.passed, tally.failed, tally.not_run));
     if let Err(error) = printed {
-        // Whoever closes our output, `head` for one, does not want to hear of it.
-        if error.kind() != ErrorKind::BrokenPipe {
-            message(format_args!("error: cannot write the results: {error}"));
-        }
+        message(format_args!("error: cannot write the results: {error}"));
         return Ending::Broken;
     }
     match tally {

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     engine::{Engine, RecordSink, TraceLevel},
     protocol::go_duration,
-    report::{Level, Outcome, ServiceReport, TestReport, log_line},
+    report::{Level, Outcome, ServiceReport, TestReport, WindowReport, log_line, unfired},
     spec::{FailureKind, Loaded, Location, Service, Source, SpecFile, evaluate},
     trace::{Log, Names, faulted_per_service},
 };
@@ -47,6 +47,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) debug: bool,
     /// Whether the runner says what it does.
     pub(crate) quiet: bool,
+    /// Whether a rule that never fired is a failure.
+    pub(crate) strict_faults: bool,
 }
 
 /// One run of one test.
@@ -98,6 +100,7 @@ impl TestRun<'_> {
         };
         let log = Arc::new(Log::new(Names::default()));
         let (dropped, misses) = (engine.dropped(), engine.misses());
+        let (undelayed, restarts) = (engine.undelayed(), engine.tracer_restarts());
         let test = RunningTest::new(engine, &sandbox, &log, timeout, self.seed);
         let verdict =
             evaluate(self.file, &test, |loaded| self.test(loaded, &test, &sandbox, &outputs, &log));
@@ -129,14 +132,28 @@ impl TestRun<'_> {
             warnings
                 .push(format!("{unexamined} calls passed unexamined (their path was not in memory, or the kernel skipped a hook)"));
         }
-        let result = match verdict.outcome {
+        let undelayed = engine.undelayed() - undelayed;
+        if undelayed > 0 {
+            warnings.push(format!(
+                "{undelayed} calls ran undelayed (their thread was not traced yet, or by another tracer)"
+            ));
+        }
+        let restarts = engine.tracer_restarts() - restarts;
+        if restarts > 0 {
+            warnings.push(format!("the tracer that delays calls was killed {restarts} times"));
+        }
+        let outcome = match verdict.outcome {
+            Outcome::Passed if self.setting.strict_faults => judge_strictly(&windows),
+            outcome => outcome,
+        };
+        let result = match outcome {
             Outcome::Passed => "pass",
             Outcome::Failed { .. } => "fail",
             Outcome::Interrupted => "interrupted",
         };
         self.say("test completed", &[("test", self.test), ("result", result)]);
         TestReport {
-            outcome: verdict.outcome,
+            outcome,
             duration: verdict.duration,
             events,
             windows,
@@ -282,6 +299,7 @@ impl TestRun<'_> {
             outcome: failure(reason, None),
             duration: Duration::ZERO,
             seed: self.seed,
+            strict_faults: self.setting.strict_faults,
             events: Vec::new(),
             windows: Vec::new(),
             services: Vec::new(),
@@ -289,6 +307,15 @@ impl TestRun<'_> {
             warnings: Vec::new(),
         }
     }
+}
+
+/// A test that passed, under `--strict-faults`.
+fn judge_strictly(windows: &[WindowReport]) -> Outcome {
+    let unfired = unfired(windows);
+    if unfired.is_empty() {
+        return Outcome::Passed;
+    }
+    failure(format!("no fault fired: {}", unfired.join(", ")), None)
 }
 
 fn failure(reason: String, location: Option<Location>) -> Outcome {

@@ -96,6 +96,27 @@ impl<'v> Call<'v> {
         bool.map(Some).ok_or_else(|| self.wrong_type(&format!("{name}="), "a bool", value))
     }
 
+    /// Takes a keyword argument that is an int and at least `least`.
+    pub(super) fn count(&mut self, name: &str, least: u64) -> Result<Option<u64>, Raised> {
+        let Some(value) = self.optional(name) else {
+            return Ok(None);
+        };
+        let count = self.as_int(&format!("{name}="), value)?;
+        let count = count.and_then(|it| u64::try_from(it).ok()).filter(|it| *it >= least);
+        count.map(Some).ok_or_else(|| {
+            let got = short_repr(value);
+            self.wrong(format_args!("{name}= must be an int of at least {least}, got {got}"))
+        })
+    }
+
+    /// The value as an int; `None` when it is one that does not fit. A bool is not an int here.
+    pub(super) fn as_int(&self, what: &str, value: Value<'v>) -> Result<Option<i64>, Raised> {
+        if value.get_type() != "int" {
+            return Err(self.wrong_type(what, "an int", value));
+        }
+        Ok(value.to_repr().parse().ok())
+    }
+
     /// The value as a string.
     pub(super) fn as_string(&self, what: &str, value: Value<'v>) -> Result<&'v str, Raised> {
         value.unpack_str().ok_or_else(|| self.wrong_type(what, "a string", value))
@@ -160,4 +181,10 @@ impl<'v> Call<'v> {
         }
         Ok(())
     }
+}
+
+/// A value as a spec would write it, unless that is too long to be worth reading.
+pub(super) fn short_repr(value: Value<'_>) -> String {
+    let repr = value.to_repr();
+    if repr.len() > 60 { "that".to_owned() } else { repr }
 }

@@ -17,6 +17,7 @@ mod mentions;
 mod model;
 mod nesting;
 mod scan;
+mod signal;
 mod suggest;
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,8 @@ pub use host::{
 };
 pub use loaded::{Loaded, evaluate};
 pub use model::{
-    Direction, FaultAction, FaultRule, Healthcheck, Interface, Location, Op, Protocol, Service,
-    Source,
+    Direction, FaultAction, FaultRule, Healthcheck, Interface, Location, Op, Protocol, RuleOptions,
+    Service, Source,
 };
+pub(crate) use signal::{deadly_signal, signal_name};
+pub(crate) use suggest::{did_you_mean, nearest, quoted};

@@ -1,8 +1,10 @@
 //! What a spec declares, as plain data.
 
-use std::{fmt, time::Duration};
+use std::{fmt, num::NonZeroU64, time::Duration};
 
-use crate::engine::{Errno, Probability, Syscall};
+use nix::sys::signal::Signal;
+
+use crate::engine::{Errno, PathGlob, Probability, Syscall};
 
 /// A place in a spec: printed as `file:line:column`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,11 +90,13 @@ pub enum Source {
     Binary(String),
 }
 
-/// A named group of calls: `op(syscalls=[…])`.
+/// A named group of calls: `op(syscalls=[…], path=…)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Op {
     /// Families expanded, in the order written, each call once.
     pub syscalls: Vec<Syscall>,
+    /// Only calls on files whose path matches; `None`: on anything eligible.
+    pub path: Option<PathGlob>,
 }
 
 /// A declared service.
@@ -129,13 +133,80 @@ pub enum Direction {
     Both,
 }
 
-/// `deny(…)` or `allow()`.
+/// What a rule does to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultAction {
-    /// Fail with this error.
+    /// `deny(…)`: fail with this error.
     Deny(Errno),
-    /// Let run, and say so.
+    /// `delay(…)`: wait, then run.
+    Delay(Duration),
+    /// `returns(…)`: skip the call and report this value, which is not negative.
+    Return(i64),
+    /// `crash(…)`: the process gets this signal, and the call does not run.
+    Crash(Signal),
+    /// `allow()`: let run, and say so.
     Allow,
+}
+
+impl FaultAction {
+    /// Whether it does anything to a call. That `allow()` fired cannot be expected.
+    pub fn breaks(self) -> bool {
+        self != Self::Allow
+    }
+
+    /// What it is called in specs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Deny(_) => "deny",
+            Self::Delay(_) => "delay",
+            Self::Return(_) => "returns",
+            Self::Crash(_) => "crash",
+            Self::Allow => "allow",
+        }
+    }
+}
+
+/// What a rule may be told besides its effect: which of the matching calls it is for, and how its
+/// hits are shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleOptions {
+    /// How likely.
+    pub probability: Probability,
+    /// Shown beside every hit.
+    pub label: Option<String>,
+    /// `None`: by the rule of D1.
+    pub direction: Option<Direction>,
+    /// Only on connections that the target opens, or has opened, to the interfaces of the service
+    /// of this name.
+    pub to: Option<String>,
+    /// Only at this match, counted from 1.
+    pub nth: Option<NonZeroU64>,
+    /// Only after this many matches.
+    pub after: u64,
+    /// At most this often.
+    pub max_hits: Option<NonZeroU64>,
+}
+
+impl RuleOptions {
+    /// Whether hits depend on how many matches or hits there were before.
+    pub fn counts(&self) -> bool {
+        self.nth.is_some() || self.after > 0 || self.max_hits.is_some()
+    }
+}
+
+/// Every match, whatever its peer.
+impl Default for RuleOptions {
+    fn default() -> Self {
+        Self {
+            probability: Probability::ALWAYS,
+            label: None,
+            direction: None,
+            to: None,
+            nth: None,
+            after: 0,
+            max_hits: None,
+        }
+    }
 }
 
 /// One `keyword=action` of a `fault()` call, resolved.
@@ -147,12 +218,10 @@ pub struct FaultRule {
     pub is_op: bool,
     /// What the keyword covers, in the order that `filter:[…]` prints.
     pub syscalls: Vec<Syscall>,
+    /// Only calls on files whose path matches: the op's `path=`.
+    pub path: Option<PathGlob>,
     /// What happens.
     pub action: FaultAction,
-    /// How likely.
-    pub probability: Probability,
-    /// Shown beside every hit.
-    pub label: Option<String>,
-    /// `None`: by the rule of D1.
-    pub direction: Option<Direction>,
+    /// To which of the calls.
+    pub options: RuleOptions,
 }

@@ -4,7 +4,7 @@
 const QUOTED: usize = 60;
 
 /// The text in quotes, escaped, and cut where it is too long to be worth reading.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let mut short: String = text.chars().take(QUOTED).collect();
     if short.len() < text.len() {
         short.push('…');
@@ -13,14 +13,14 @@ pub(super) fn quoted(text: &str) -> String {
 }
 
 /// `; did you mean: a, b?` with the candidates nearest to the word, or nothing when all are far.
-pub(super) fn did_you_mean<'n>(word: &str, candidates: impl Iterator<Item = &'n str>) -> String {
+pub(crate) fn did_you_mean<'n>(word: &str, candidates: impl Iterator<Item = &'n str>) -> String {
     let near = nearest(word, candidates);
     if near.is_empty() { String::new() } else { format!("; did you mean: {}?", near.join(", ")) }
 }
 
 /// The candidates with the least distance to the word, in the order given, each once. A third of
 /// the word may be wrong: more is another word.
-pub(super) fn nearest<'n>(word: &str, candidates: impl Iterator<Item = &'n str>) -> Vec<&'n str> {
+pub(crate) fn nearest<'n>(word: &str, candidates: impl Iterator<Item = &'n str>) -> Vec<&'n str> {
     let length = word.chars().count();
     // Nothing that long is a near miss of a name, and the distance costs length × length.
     if length > QUOTED {

@@ -1,6 +1,6 @@
 //! One entry of the log.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use crate::engine::{Decision, Syscall};
 
@@ -46,6 +46,8 @@ pub enum EventKind {
         window: Option<usize>,
         /// Bytes asked for.
         size: u64,
+        /// How long rules made its thread wait before; the field `latency_ms` of language.md 1.12.
+        latency: Duration,
     },
     /// A service was started with this process id.
     ServiceStarted {
@@ -61,11 +63,15 @@ pub enum EventKind {
     },
     /// Rules were switched on; the keywords.
     FaultApplied {
+        /// Index of their window, in the order of time.
+        window: usize,
         /// Sorted.
         keywords: Vec<String>,
     },
-    /// They were switched off.
+    /// Rules of a window were switched off: all of them, or those that others took the place of.
     FaultRemoved {
+        /// Index of the window.
+        window: usize,
         /// Sorted.
         keywords: Vec<String>,
     },
@@ -79,4 +85,12 @@ pub enum EventKind {
         /// Such as `public.post 200`.
         step: String,
     },
+}
+
+/// Whether a rule did something to the call.
+pub fn is_faulted(decision: Decision) -> bool {
+    match decision {
+        Decision::Deny(_) | Decision::Delay(_) | Decision::Return(_) | Decision::Crash(_) => true,
+        Decision::Allow | Decision::AllowSystemPath | Decision::AllowDriver => false,
+    }
 }

@@ -7,8 +7,8 @@ use std::{
 
 use nix::time::{ClockId, clock_gettime};
 
-use super::{Event, EventKind, Names};
-use crate::engine::{Decision, Record, RecordSink};
+use super::{Event, EventKind, Names, is_faulted};
+use crate::engine::{Record, RecordSink};
 
 /// Entries that a log keeps. At some 300 bytes each this is what a test may cost in memory.
 const CAPACITY: usize = 1_000_000;
@@ -159,7 +159,7 @@ impl Log {
 
 impl RecordSink for Log {
     fn record(&self, record: Record) {
-        let broken = matches!(record.decision, Decision::Deny(_));
+        let broken = is_faulted(record.decision) || !record.delay.is_zero();
         let time = record.time;
         self.take(&mut lock(&self.arrivals), time, Arrival::Record(record), broken);
     }

@@ -6,7 +6,7 @@ mod log;
 mod names;
 mod query;
 
-pub use event::{Event, EventKind};
+pub use event::{Event, EventKind, is_faulted};
 pub use log::{Log, now};
 pub use names::{Names, RuleName};
 pub use query::{WindowSpan, faulted_per_service, syscall_count, window_spans};

@@ -94,6 +94,7 @@ impl Names {
             Object::None | Object::UnixSocket | Object::Stream => (None, None),
         };
         let decision = match record.decision {
+            Decision::Allow if !record.delay.is_zero() => Decision::Delay(record.delay),
             Decision::Allow if peer.is_some_and(|it| self.is_driver(it)) => Decision::AllowDriver,
             decision => decision,
         };
@@ -110,6 +111,7 @@ impl Names {
             rule_target: rule.map(|it| &it.service).filter(|it| *it != service).cloned(),
             window: rule.map(|it| it.window),
             size: record.size,
+            latency: record.delay,
         }
     }
 }

@@ -6,8 +6,10 @@
 //! often the runner is killed (default: 50). `FAULTBOX_TEST_SLOW=1` leaves out what measures time
 //! on a machine where time means nothing.
 
+mod attach;
 mod bad_specs;
 mod command_line;
+mod evidence;
 mod interruption;
 mod kill;
 mod lifecycle;
@@ -15,6 +17,9 @@ mod litter;
 mod neighbours;
 mod output;
 mod project;
+mod run;
+mod scopes;
+mod servers;
 mod speed;
 mod tutorial;
 mod unprivileged;

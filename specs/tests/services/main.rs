@@ -2,6 +2,7 @@
 
 mod flood;
 mod inventory_svc;
+mod line_gateway;
 mod mock_api;
 mod mock_db;
 mod order_svc;

@@ -57,6 +57,62 @@ pub(crate) fn install_at_least(package: &Package, major: u32) -> Result<()> {
     get(&[package.name], Some(&suite))
 }
 
+/// Installs those of the packages that are missing, for their programs alone: no daemon of theirs is started, now or at
+/// the next boot.
+pub(crate) fn install_programs(packages: &[Package], daemons: &[&str]) -> Result<()> {
+    let before: Vec<_> = daemons.iter().filter(|name| has_init_script(name)).collect();
+    if packages.iter().all(|package| is_installed(package.name)) {
+        return Ok(());
+    }
+    let held = HeldDaemons::hold()?;
+    install(packages)?;
+    drop(held);
+    // What was here before us is in use, and stays as it is.
+    for name in daemons.iter().filter(|name| !before.contains(name) && has_init_script(name)) {
+        run::check(as_root("update-rc.d")?.args([name, "disable"]))
+            .with_context(|| format!("cannot keep {name} from starting at boot"))?;
+    }
+    Ok(())
+}
+
+fn has_init_script(name: &str) -> bool {
+    Path::new("/etc/init.d").join(name).exists()
+}
+
+/// While it lives, packages do not start their daemons when they are installed: `invoke-rc.d(8)` asks this file, and
+/// 101 means that the action is forbidden.
+struct HeldDaemons {
+    ours: bool,
+}
+
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+impl HeldDaemons {
+    fn hold() -> Result<Self> {
+        // The machine has a policy of its own, such as a container's.
+        if Path::new(POLICY).exists() {
+            return Ok(Self { ours: false });
+        }
+        write_as_root(Path::new(POLICY), "#!/bin/sh\nexit 101\n")?;
+        let held = Self { ours: true };
+        run::check(as_root("chmod")?.args(["755", POLICY]))?;
+        Ok(held)
+    }
+}
+
+impl Drop for HeldDaemons {
+    fn drop(&mut self) {
+        if self.ours
+            && let Err(error) =
+                as_root("rm").and_then(|mut command| run::check(command.args(["-f", POLICY])))
+        {
+            eprintln!(
+                "error: {error:#}; remove {POLICY} by hand, or no package can start its daemon"
+            );
+        }
+    }
+}
+
 /// Whether dpkg has the package installed.
 fn is_installed(package: &str) -> bool {
     run::output(Command::new("dpkg-query").args(["-W", "-f", "${db:Status-Status}", package]))

@@ -11,7 +11,7 @@ const DIRECTORY: u32 = 0o040_000;
 const REGULAR: u32 = 0o100_000;
 const SYMLINK: u32 = 0o120_000;
 
-/// An archive under construction. Everything in it belongs to root and has the time stamp 0.
+/// An archive under construction. Everything in it belongs to root; folders and links have the time stamp 0.
 pub(super) struct Archive<W> {
     out: W,
     inodes: u32,
@@ -25,20 +25,22 @@ impl<W: Write> Archive<W> {
     /// A folder; its parent must have been added before.
     pub(super) fn directory(&mut self, path: &Path, permissions: u32) -> io::Result<()> {
         self.inodes += 1;
-        self.entry(path, DIRECTORY | permissions, self.inodes, 2, &[])
+        self.entry(path, DIRECTORY | permissions, self.inodes, 2, 0, &[])
     }
 
     /// A symbolic link that leads to `target`.
     pub(super) fn symlink(&mut self, path: &Path, target: &Path) -> io::Result<()> {
         self.inodes += 1;
-        self.entry(path, SYMLINK | 0o777, self.inodes, 1, target.as_os_str().as_bytes())
+        self.entry(path, SYMLINK | 0o777, self.inodes, 1, 0, target.as_os_str().as_bytes())
     }
 
-    /// A file under all of the given names, which become hard links to each other.
+    /// A file under all of the given names, which become hard links to each other. It was last modified so many seconds
+    /// after the epoch.
     pub(super) fn file<'p>(
         &mut self,
         paths: impl IntoIterator<Item = &'p Path>,
         permissions: u32,
+        modified: u32,
         data: &[u8],
     ) -> io::Result<()> {
         let paths: Vec<_> = paths.into_iter().collect();
@@ -46,14 +48,15 @@ impl<W: Write> Archive<W> {
         for (i, path) in paths.iter().enumerate() {
             // The first name carries the content; the kernel links the others to it by the inode's number.
             let data = if i == 0 { data } else { &[] };
-            self.entry(path, REGULAR | permissions, self.inodes, paths.len() as u32, data)?;
+            let links = paths.len() as u32;
+            self.entry(path, REGULAR | permissions, self.inodes, links, modified, data)?;
         }
         Ok(())
     }
 
     /// Ends the archive; another one may follow it in the same file.
     pub(super) fn finish(mut self) -> io::Result<W> {
-        self.entry(Path::new("TRAILER!!!"), 0, 0, 1, &[])?;
+        self.entry(Path::new("TRAILER!!!"), 0, 0, 1, 0, &[])?;
         Ok(self.out)
     }
 
@@ -63,6 +66,7 @@ impl<W: Write> Archive<W> {
         mode: u32,
         inode: u32,
         links: u32,
+        modified: u32,
         data: &[u8],
     ) -> io::Result<()> {
         let name = path.strip_prefix("/").unwrap_or(path).as_os_str().as_bytes();
@@ -74,7 +78,7 @@ impl<W: Write> Archive<W> {
         })?;
         let length = name.len() as u32 + 1;
         write!(self.out, "070701")?;
-        for field in [inode, mode, 0, 0, links, 0, size, 0, 0, 0, 0, length, 0] {
+        for field in [inode, mode, 0, 0, links, modified, size, 0, 0, 0, 0, length, 0] {
             write!(self.out, "{field:08X}")?;
         }
         self.out.write_all(name)?;
@@ -102,7 +106,9 @@ mod tests {
         let mut archive = Archive::new(Vec::new());
         archive.directory(Path::new("/etc"), 0o755).unwrap();
         archive.symlink(Path::new("/bin"), Path::new("usr/bin")).unwrap();
-        archive.file([Path::new("/etc/one"), Path::new("/etc/second")], 0o640, b"hello").unwrap();
+        archive
+            .file([Path::new("/etc/one"), Path::new("/etc/second")], 0o640, 1_700_000_000, b"hello")
+            .unwrap();
         archive.finish().unwrap()
     }
 

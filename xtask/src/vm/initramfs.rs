@@ -9,7 +9,7 @@ use std::{
     fs::{self, File},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     io::{BufWriter, Write},
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Component, Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -34,9 +34,17 @@ pub(super) struct Tree {
 
 #[derive(Clone, PartialEq, Eq)]
 enum Node {
-    Directory { permissions: u32 },
-    Symlink { target: PathBuf },
-    File { permissions: u32 },
+    Directory {
+        permissions: u32,
+    },
+    Symlink {
+        target: PathBuf,
+    },
+    /// Python compiles a module anew if its time stamp is not the one it had when it was compiled.
+    File {
+        permissions: u32,
+        modified: u32,
+    },
 }
 
 impl Tree {
@@ -120,7 +128,8 @@ impl Tree {
             let node = if metadata.is_dir() {
                 Node::Directory { permissions }
             } else {
-                Node::File { permissions }
+                // The archive has 32 bits for seconds.
+                Node::File { permissions, modified: metadata.mtime().try_into().unwrap_or(0) }
             };
             self.nodes.insert(next.clone(), node);
             at = next;
@@ -139,10 +148,10 @@ impl Tree {
             match node {
                 Node::Directory { permissions } => (0, permissions).hash(&mut whole),
                 Node::Symlink { target } => (1, target).hash(&mut whole),
-                Node::File { permissions } => {
+                Node::File { permissions, modified } => {
                     let mut content = DefaultHasher::new();
                     content.write(&read(path)?);
-                    permissions.hash(&mut content);
+                    (permissions, modified).hash(&mut content);
                     let content = content.finish();
                     content.hash(&mut whole);
                     contents.entry(content).or_default().push(path);
@@ -179,7 +188,7 @@ impl Tree {
         let mut contents: Vec<_> = contents.into_values().collect();
         contents.sort();
         for paths in contents {
-            let Some(Node::File { permissions }) = self.nodes.get(paths[0]) else {
+            let Some(Node::File { permissions, modified }) = self.nodes.get(paths[0]) else {
                 continue;
             };
             let data = read(paths[0])?;
@@ -188,7 +197,7 @@ impl Tree {
             } else {
                 data
             };
-            archive.file(paths, *permissions, &data)?;
+            archive.file(paths, *permissions, *modified, &data)?;
         }
         archive.finish()?.flush()?;
         Ok(())
@@ -205,10 +214,10 @@ pub(super) fn own_part(
     let own = Path::new("/.faultbox-vm");
     let mut archive = Archive::new(out);
     archive.directory(own, 0o755)?;
-    archive.file([own.join("busybox").as_path()], 0o755, &read(busybox)?)?;
-    archive.file([own.join("init").as_path(), Path::new("/init")], 0o755, init.as_bytes())?;
+    archive.file([own.join("busybox").as_path()], 0o755, 0, &read(busybox)?)?;
+    archive.file([own.join("init").as_path(), Path::new("/init")], 0o755, 0, init.as_bytes())?;
     for (name, text) in files {
-        archive.file([own.join(name).as_path()], 0o644, text.as_bytes())?;
+        archive.file([own.join(name).as_path()], 0o644, 0, text.as_bytes())?;
     }
     archive.finish()?;
     Ok(())

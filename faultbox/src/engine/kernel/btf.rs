@@ -154,9 +154,18 @@ impl Types {
             .ok_or(BtfError::Missing(of, member))
     }
 
+    /// Bytes of a structure.
+    fn size(&self, of: &'static str) -> Result<u32, BtfError> {
+        let position = self.structures.get(of);
+        position.and_then(|at| self.word(at + 8)).ok_or(BtfError::Missing(of, "its size"))
+    }
+
     /// All offsets that the programs need.
     pub(crate) fn layout(&self) -> Result<Layout, BtfError> {
         let common = |member| self.offset("sock_common", member);
+        if (self.offset("path", "mnt")?, self.offset("path", "dentry")?) != (0, 8) {
+            return Err(BtfError::Missing("path", "the layout that the programs read"));
+        }
         Ok(Layout {
             regs_syscall: self.offset("pt_regs", registers::SYSCALL)?,
             regs_args: registers::arguments(self)?,
@@ -174,11 +183,10 @@ impl Types {
             inode_i_mode: self.offset("inode", "i_mode")?,
             inode_i_sb: self.offset("inode", "i_sb")?,
             super_s_magic: self.offset("super_block", "s_magic")?,
-            path_dentry: self.offset("path", "dentry")?,
-            path_mnt: self.offset("path", "mnt")?,
             dentry_d_parent: self.offset("dentry", "d_parent")?,
             dentry_d_name: self.offset("dentry", "d_name")?,
             qstr_name: self.offset("qstr", "name")?,
+            qstr_len: self.offset("qstr", "len")?,
             mount_mnt: self.offset("mount", "mnt")?,
             mount_mnt_parent: self.offset("mount", "mnt_parent")?,
             mount_mnt_mountpoint: self.offset("mount", "mnt_mountpoint")?,
@@ -191,8 +199,33 @@ impl Types {
             sock_dport: common("skc_dport")?,
             unix_addr: self.offset("unix_sock", "addr")?,
             unix_peer: self.offset("unix_sock", "peer")?,
+            regs_ip: self.offset("pt_regs", registers::INSTRUCTION)?,
+            regs_sp: self.offset("pt_regs", "sp")?,
+            task_flags: self.offset("task_struct", "flags")?,
+            task_ptrace: self.offset("task_struct", "ptrace")?,
+            task_parent: self.offset("task_struct", "parent")?,
+            task_tgid: self.offset("task_struct", "tgid")?,
+            task_pid: self.offset("task_struct", "pid")?,
+            task_blocked: self.offset("task_struct", "blocked")?,
+            task_pending: self.offset("task_struct", "pending")?
+                + self.offset("sigpending", "signal")?,
+            task_sighand: self.offset("task_struct", "sighand")?,
+            sighand_action: self.offset("sighand_struct", "action")?
+                + self.offset("k_sigaction", "sa")?
+                + self.offset("sigaction", "sa_handler")?,
+            action_size: self.size("k_sigaction")?,
+            inode_i_ino: self.offset("inode", "i_ino")?,
+            rename_sequence: rename_sequence().unwrap_or(0),
         })
     }
+}
+
+/// Address of the kernel's `rename_lock`, whose first member is the sequence count. `None` without
+/// the privilege to see addresses; the programs then look at less when they remember a path.
+fn rename_sequence() -> Option<u64> {
+    let symbols = fs::read_to_string("/proc/kallsyms").ok()?;
+    let line = symbols.lines().find(|line| line.ends_with(" rename_lock"))?;
+    u64::from_str_radix(line.split(' ').next()?, 16).ok()
 }
 
 fn string<'a>(data: &'a [u8], strings: &std::ops::Range<usize>, at: u32) -> Option<&'a str> {
@@ -207,6 +240,7 @@ mod registers {
     use super::{BtfError, Types};
 
     pub(super) const SYSCALL: &str = "orig_ax";
+    pub(super) const INSTRUCTION: &str = "ip";
 
     pub(super) fn arguments(types: &Types) -> Result<[u32; 6], BtfError> {
         let mut offsets = [0; 6];
@@ -227,6 +261,7 @@ mod registers {
     use super::{BtfError, Types};
 
     pub(super) const SYSCALL: &str = "syscallno";
+    pub(super) const INSTRUCTION: &str = "pc";
 
     pub(super) fn arguments(types: &Types) -> Result<[u32; 6], BtfError> {
         let registers = types.offset("pt_regs", "regs")?;

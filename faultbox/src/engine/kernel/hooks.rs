@@ -12,6 +12,8 @@ pub enum Rung {
     /// Rung 2: decided by `fentry` on that function, carried out by `fmod_ret` on the
     /// `security_*` functions that the call passes.
     SecurityFunction,
+    /// Rung 3: `kprobe` on the function that serves the call, with `bpf_override_return`.
+    Kprobe,
     /// Rung 4: the seccomp supervisor.
     Supervisor,
 }
@@ -22,6 +24,7 @@ impl Rung {
         match self {
             Self::SyscallFunction => "fmod_ret on syscall functions",
             Self::SecurityFunction => "fmod_ret on security functions",
+            Self::Kprobe => "kprobe on syscall functions",
             Self::Supervisor => "seccomp supervisor",
         }
     }
@@ -35,6 +38,17 @@ pub(super) fn programs(syscall: Syscall) -> (&'static str, &'static str) {
         Operand::Path => ("return_path", "defer_path"),
         Operand::PathAt => ("return_path_at", "defer_path_at"),
         Operand::Address => ("return_address", "defer_address"),
+    }
+}
+
+/// The program for a call's kind of operand on rung 3.
+pub(super) fn kprobe_program(syscall: Syscall) -> &'static str {
+    match syscall.operand().0 {
+        Operand::None => "override_plain",
+        Operand::Fd => "override_fd",
+        Operand::Path => "override_path",
+        Operand::PathAt => "override_path_at",
+        Operand::Address => "override_address",
     }
 }
 

@@ -1,5 +1,6 @@
 //! The in-kernel rungs: the eBPF object, its maps and its programs.
 
+mod attached;
 mod btf;
 mod hooks;
 mod plain;

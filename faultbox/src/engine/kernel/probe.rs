@@ -2,11 +2,13 @@
 
 use std::io;
 
+use aya::{Ebpf, programs::KProbe};
 use faultbox_common::Control;
 
 use super::{
     super::mapping::Mapping,
     btf::Types,
+    programs::text,
     tracing_program::{AttachType, TracingPrograms},
 };
 
@@ -20,6 +22,8 @@ pub(crate) struct Abilities {
     pub(crate) syscall_functions: Result<(), String>,
     /// `fmod_ret` on `security_*` functions, with `fentry` on the former.
     pub(crate) security_functions: Result<(), String>,
+    /// `kprobe` on functions that serve system calls, with `bpf_override_return`.
+    pub(crate) kprobes: Result<(), String>,
 }
 
 /// Tries each mechanism on `getpgid(2)`, for this thread only.
@@ -27,6 +31,7 @@ pub(super) fn probe(
     programs: &TracingPrograms,
     types: &Types,
     control: &Mapping<Control>,
+    ebpf: &mut Ebpf,
 ) -> Abilities {
     let entry = if cfg!(target_arch = "aarch64") { "__arm64_sys_" } else { "__x64_sys_" };
     let entry = format!("{entry}getpgid");
@@ -41,7 +46,26 @@ pub(super) fn probe(
     });
     let security_functions = fires(programs, types, control, "security_task_getpgid")
         .and_then(|()| loads(programs, types, &entry));
-    Abilities { syscall_functions, security_functions }
+    let kprobes = overrides(ebpf, control, &entry);
+    Abilities { syscall_functions, security_functions, kprobes }
+}
+
+/// Whether a kprobe on this function changes what a call returns.
+fn overrides(ebpf: &mut Ebpf, control: &Mapping<Control>, function: &str) -> Result<(), String> {
+    let program = ebpf.program_mut("probe_override").ok_or("no program probe_override")?;
+    let program: &mut KProbe = program.try_into().map_err(|error| text(&error))?;
+    program.load().map_err(|error| {
+        let text = text(&error);
+        if text.contains("bpf_override_return") || text.contains("unknown func") {
+            "kprobes cannot replace results here (that needs CONFIG_BPF_KPROBE_OVERRIDE=y)".into()
+        } else {
+            text
+        }
+    })?;
+    let link = program.attach(function, 0).map_err(|error| text(&error))?;
+    let effect = takes_effect(control, function);
+    program.detach(link).and_then(|()| program.unload()).map_err(|error| text(&error))?;
+    effect
 }
 
 fn target<'a>(types: &Types, function: &'a str) -> Result<(&'a str, u32), String> {
@@ -62,8 +86,13 @@ fn fires(
         .load("probe", target(types, function)?, AttachType::ModifyReturn)
         .and_then(super::tracing_program::TracingProgram::attach)
         .map_err(|error| error.reason())?;
+    takes_effect(control, function)
+}
+
+/// Whether the attached probe program changes what `getpgid(2)` returns.
+fn takes_effect(control: &Mapping<Control>, function: &str) -> Result<(), String> {
     let ask = |tid: i32| {
-        let control = std::ptr::from_ref(control.get(0)).cast_mut();
+        let control = control.slot(0);
         // SAFETY: in bounds; the probe program is the only other user of the word.
         unsafe { (&raw mut (*control).probe_tid).write_volatile(tid as u32) };
         // SAFETY: no preconditions. Of ourselves by number, so that it passes the security hook.

@@ -1,25 +1,38 @@
-//! The loaded object: maps to fill, programs to attach when the first rule needs them.
+//! The loaded object: its maps, and the programs that are attached from the start. Those that
+//! rules need are [`super::attached`]'s.
 
-use std::{collections::HashSet, io, os::fd::AsFd as _};
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    sync::atomic::{AtomicU16, AtomicU64, Ordering},
+};
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, HashMap, Map, MapData, MapError, RingBuf},
+    maps::{Array, Map, MapData, MapError, RingBuf},
     programs::RawTracePoint,
 };
-use faultbox_common::{Control, LEVELS, RuleKey, RuleSet, TargetInfo};
+use faultbox_common::{
+    Control, LEVELS, MAX_SETS, MAX_SYSCALLS, MAX_TARGETS, PROBES, RuleKey, RuleSet, TARGET_SLOTS,
+    TargetInfo, TargetSlot, target_slot,
+};
 
 use super::{
-    super::{Syscall, TraceLevel, mapping::Mapping, tables::MapFds},
+    super::{Choice, Syscall, TraceLevel, mapping::Mapping, parking::Switches, tables::MapFds},
+    attached::{Hook, Needs},
     btf::{BtfError, Types},
-    hooks::{APPLY, Rung, kind, programs},
+    hooks::kind,
     plain::Plain,
     probe::{Abilities, probe},
-    tracing_program::{AttachType, ProgramError, TracingLink, TracingPrograms},
+    tracing_program::{ProgramError, TracingLink, TracingPrograms},
 };
 
 /// Built by `cargo xtask ebpf` and committed, so that building faultbox needs stable Rust only.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../../faultbox-ebpf/faultbox.bpf.o");
+
+/// In place of a cgroup's id: a target has been there.
+const GONE: u64 = 1;
 
 /// Why the in-kernel rungs are not there.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +52,12 @@ pub(crate) enum KernelError {
     Map(#[from] MapError),
     #[error("cannot map an eBPF array: {0}")]
     Mapping(#[from] io::Error),
+    #[error("rules on more than {MAX_SETS} system calls of services at once")]
+    Sets,
+    #[error("too many services at once")]
+    Targets,
+    #[error("two services have the same cgroup {0}")]
+    Twice(u64),
     #[error("targets lie at more than {LEVELS} different depths of the cgroup tree")]
     Levels,
 }
@@ -46,24 +65,34 @@ pub(crate) enum KernelError {
 /// The object in the kernel. Nothing is pinned: everything ends with this value.
 pub(crate) struct Kernel {
     // The raw tracepoint programs and their links live in it.
-    ebpf: Ebpf,
-    programs: TracingPrograms,
-    types: Types,
+    pub(super) ebpf: Ebpf,
+    pub(super) programs: TracingPrograms,
+    pub(super) types: Types,
     control: Mapping<Control>,
-    targets: HashMap<MapData, u64, Plain<TargetInfo>>,
-    sets: HashMap<MapData, Plain<RuleKey>, Plain<RuleSet>>,
+    targets: Mapping<TargetSlot>,
+    set_of: Mapping<[AtomicU16; MAX_SYSCALLS]>,
+    sets: Mapping<RuleSet>,
+    /// First freed, last reused, so that a program that still reads a set is done long before
+    /// the place has other rules; those have other generations in any case.
+    free_sets: VecDeque<u16>,
     // Held because programs loaded later refer to it by its descriptor.
     _kinds: Array<MapData, u32>,
-    abilities: Abilities,
-    hooked: HashSet<Syscall>,
-    links: Vec<TracingLink>,
-    security: HashSet<&'static str>,
+    pub(super) abilities: Abilities,
+    /// Whether rung 3 is to be used for everything.
+    pub(super) only_kprobes: bool,
+    pub(super) hooked: HashMap<Syscall, Hook>,
+    pub(super) needs: HashMap<Syscall, Needs>,
+    /// On `security_*` functions; they stay, as other calls may pass them, too.
+    pub(super) links: Vec<TracingLink>,
+    /// Whether the tracepoint on signals is attached.
+    watches_signals: bool,
+    pub(super) security: HashSet<&'static str>,
     levels: Vec<(u32, usize)>,
 }
 
 impl Kernel {
     /// Loads the object and finds out what works. Attaches nothing yet.
-    pub(crate) fn load(trace: TraceLevel) -> Result<Self, KernelError> {
+    pub(crate) fn load(trace: TraceLevel, choice: Choice) -> Result<Self, KernelError> {
         let types = Types::of_kernel()?;
         let (layout, level) = (Plain(types.layout()?), trace as u32);
         let mut ebpf = EbpfLoader::new()
@@ -81,22 +110,27 @@ impl Kernel {
             })?;
         let programs = TracingPrograms::new(OBJECT, &ebpf)?;
         let control = Mapping::new(1, Some(array(&ebpf, "CONTROL")?.fd().as_fd()))?;
-        let abilities = probe(&programs, &types, &control);
+        let abilities = probe(&programs, &types, &control, &mut ebpf);
         let mut kinds: Array<MapData, u32> = Array::try_from(take(&mut ebpf, "KINDS")?)?;
         for syscall in Syscall::all() {
             kinds.set(syscall.number(), kind(syscall), 0)?;
         }
         Ok(Self {
-            targets: HashMap::try_from(take(&mut ebpf, "TARGETS")?)?,
-            sets: HashMap::try_from(take(&mut ebpf, "SETS")?)?,
+            targets: Mapping::new(TARGET_SLOTS, Some(array(&ebpf, "TARGETS")?.fd().as_fd()))?,
+            set_of: Mapping::new(MAX_TARGETS, Some(array(&ebpf, "SET_OF")?.fd().as_fd()))?,
+            sets: Mapping::new(MAX_SETS, Some(array(&ebpf, "SETS")?.fd().as_fd()))?,
+            free_sets: (1..MAX_SETS as u16).collect(),
             _kinds: kinds,
             ebpf,
             programs,
             types,
             control,
             abilities,
-            hooked: HashSet::new(),
+            only_kprobes: choice == Choice::Kprobe,
+            hooked: HashMap::new(),
+            needs: HashMap::new(),
             links: Vec::new(),
+            watches_signals: false,
             security: HashSet::new(),
             levels: Vec::new(),
         })
@@ -116,6 +150,7 @@ impl Kernel {
             rules: array(&self.ebpf, "RULES")?.fd().as_fd(),
             scopes: array(&self.ebpf, "SCOPES")?.fd().as_fd(),
             counts: array(&self.ebpf, "COUNTS")?.fd().as_fd(),
+            globs: array(&self.ebpf, "GLOBS")?.fd().as_fd(),
         }))
     }
 
@@ -135,102 +170,46 @@ impl Kernel {
             names.push("sys_exit");
         }
         for name in names {
-            let program = self.ebpf.program_mut(name);
-            let program: &mut RawTracePoint = program
-                .ok_or_else(|| KernelError::Load(format!("no program {name}")))?
-                .try_into()
-                .map_err(|error| KernelError::Load(text(&error)))?;
-            program
-                .load()
-                .and_then(|()| program.attach(name))
-                .map_err(|error| KernelError::Load(text(&error)))?;
+            self.attach_tracepoint(name)?;
         }
         Ok(())
     }
 
-    /// The rung that serves a call here, or why none does.
-    pub(crate) fn rung(&self, syscall: Syscall) -> Result<Rung, String> {
-        let function = syscall.entry_function();
-        if self.types.function(&function).is_none() {
-            return Err(format!("the kernel has no function {function}"));
-        }
-        let Err(first) = &self.abilities.syscall_functions else {
-            return Ok(Rung::SyscallFunction);
-        };
-        if let Err(second) = &self.abilities.security_functions {
-            return Err(if first == second { first.clone() } else { format!("{first}; {second}") });
-        }
-        if self.security_functions(syscall).next().is_some() {
-            return Ok(Rung::SecurityFunction);
-        }
-        Err(format!("no security function lies on its way, and {first}"))
+    fn attach_tracepoint(&mut self, name: &str) -> Result<(), KernelError> {
+        let program: &mut RawTracePoint = self
+            .ebpf
+            .program_mut(name)
+            .ok_or_else(|| KernelError::Load(format!("no program {name}")))?
+            .try_into()
+            .map_err(|error| KernelError::Load(text(&error)))?;
+        program
+            .load()
+            .and_then(|()| program.attach(name))
+            .map_err(|error| KernelError::Load(text(&error)))?;
+        Ok(())
     }
 
-    fn security_functions(&self, syscall: Syscall) -> impl Iterator<Item = (&'static str, u32)> {
-        let named = syscall.security_functions().iter();
-        named.filter_map(|name| Some((*name, self.types.function(name)?)))
+    /// Attaches the tracepoint that tells the tracer of signals to processes with parked
+    /// threads. It costs every signal on the machine, and so stays away until there is a delay.
+    pub(crate) fn watch_signals(&mut self) -> Result<(), KernelError> {
+        if !self.watches_signals {
+            self.attach_tracepoint("signal_generate")?;
+            self.watches_signals = true;
+        }
+        Ok(())
     }
 
-    /// Attaches what a call needs, unless it is attached already.
-    pub(crate) fn hook(&mut self, syscall: Syscall) -> Result<(), String> {
-        if self.hooked.contains(&syscall) {
-            return Ok(());
-        }
-        let function = syscall.entry_function();
-        let (returning, deferring) = programs(syscall);
-        let (program, attach_type) = match self.rung(syscall)? {
-            Rung::SyscallFunction => (returning, AttachType::ModifyReturn),
-            _ => (deferring, AttachType::Fentry),
-        };
-        let id = self.types.function(&function).unwrap_or_default();
-        let mut links = Vec::new();
-        if attach_type == AttachType::Fentry {
-            let functions: Vec<_> = self.security_functions(syscall).collect();
-            for (name, id) in functions {
-                if !self.security.contains(name) {
-                    links.push(self.attach(APPLY, (name, id), AttachType::ModifyReturn)?);
-                    self.security.insert(name);
-                }
+    /// What the tracer needs: the table of parked threads, the buffer of messages to it, and the
+    /// switches that programs ask.
+    pub(crate) fn parking(&self) -> Result<(OwnedFd, OwnedFd, Box<dyn Switches>), KernelError> {
+        let fd = |name| match self.ebpf.map(name) {
+            Some(Map::HashMap(map) | Map::RingBuf(map)) => {
+                Ok(map.fd().as_fd().try_clone_to_owned()?)
             }
-        }
-        links.push(self.attach(program, (&function, id), attach_type)?);
-        self.links.append(&mut links);
-        self.hooked.insert(syscall);
-        Ok(())
-    }
-
-    fn attach(
-        &self,
-        program: &str,
-        function: (&str, u32),
-        attach_type: AttachType,
-    ) -> Result<TracingLink, String> {
-        let loaded = self.programs.load(program, function, attach_type);
-        loaded
-            .and_then(super::tracing_program::TracingProgram::attach)
-            .map_err(|error| error.to_string())
-    }
-
-    /// Whether the verifier accepts what a call needs on one of the in-kernel rungs.
-    pub(crate) fn try_rung(&self, syscall: Syscall, rung: Rung) -> Result<(), String> {
-        let function = syscall.entry_function();
-        let id = self.types.function(&function);
-        let id = id.ok_or_else(|| format!("the kernel has no function {function}"))?;
-        let (returning, deferring) = programs(syscall);
-        let load = |program, function, attach_type| {
-            self.programs.load(program, function, attach_type).map(drop).map_err(|e| e.reason())
+            _ => Err(KernelError::Load(format!("no map {name}"))),
         };
-        if rung == Rung::SyscallFunction {
-            self.abilities.syscall_functions.clone()?;
-            return load(returning, (&*function, id), AttachType::ModifyReturn);
-        }
-        self.abilities.security_functions.clone()?;
-        let mut functions = self.security_functions(syscall).peekable();
-        if functions.peek().is_none() {
-            return Err("no security function lies on its way".to_owned());
-        }
-        load(deferring, (&*function, id), AttachType::Fentry)?;
-        functions.try_for_each(|function| load(APPLY, function, AttachType::ModifyReturn))
+        let control = Mapping::new(1, Some(array(&self.ebpf, "CONTROL")?.fd().as_fd()))?;
+        Ok((fd("PARKED")?, fd("WAKES")?, Box::new(InControl(control))))
     }
 
     /// Makes a cgroup, `depth` below the root, and its descendants a target.
@@ -240,8 +219,6 @@ impl Kernel {
         depth: u32,
         info: TargetInfo,
     ) -> Result<(), KernelError> {
-        /// `BPF_NOEXIST`: the end of a second target on a cgroup would be the end of the first.
-        const NOEXIST: u64 = 1;
         let known = self.levels.iter().position(|(level, users)| *users > 0 && *level == depth);
         let free = || self.levels.iter().position(|(_, users)| *users == 0);
         // A place that is in use never moves, because a program may be half way through the list.
@@ -253,10 +230,10 @@ impl Kernel {
             }
             None => return Err(KernelError::Levels),
         };
-        self.targets.insert(cgroup, Plain(info), NOEXIST)?;
+        self.fill_target(cgroup, info)?;
         let users = self.levels[place].1;
         self.levels[place] = (depth, users + 1);
-        let control = std::ptr::from_ref(self.control.get(0)).cast_mut();
+        let control = self.control.slot(0);
         // SAFETY: in bounds; programs read the word at any time and accept any value.
         unsafe { (&raw mut (*control).levels[place]).write_volatile(depth + 1) };
         Ok(())
@@ -264,7 +241,13 @@ impl Kernel {
 
     /// Ends a target. That it is gone already is no error.
     pub(crate) fn remove_target(&mut self, cgroup: u64, depth: u32) {
-        let _ = self.targets.remove(&cgroup);
+        let probes = (0..PROBES).map(|probe| (target_slot(cgroup) + probe) % TARGET_SLOTS);
+        for slot in probes {
+            let id = self.cgroup_of(slot);
+            if id.load(Ordering::Relaxed) == cgroup {
+                id.store(GONE, Ordering::SeqCst);
+            }
+        }
         if let Some((_, users)) =
             self.levels.iter_mut().find(|(level, users)| *users > 0 && *level == depth)
         {
@@ -272,29 +255,78 @@ impl Kernel {
         }
     }
 
+    fn cgroup_of(&self, slot: u32) -> &AtomicU64 {
+        // SAFETY: in bounds and aligned; programs only read it.
+        unsafe { AtomicU64::from_ptr(&raw mut (*self.targets.slot(slot)).cgroup) }
+    }
+
+    fn fill_target(&self, cgroup: u64, info: TargetInfo) -> Result<(), KernelError> {
+        let probes = || (0..PROBES).map(|probe| (target_slot(cgroup) + probe) % TARGET_SLOTS);
+        let id_in = |slot: &u32| self.cgroup_of(*slot).load(Ordering::Relaxed);
+        // The end of a second target on a cgroup would be the end of the first.
+        if probes().any(|slot| id_in(&slot) == cgroup) {
+            return Err(KernelError::Twice(cgroup));
+        }
+        let slot = probes().find(|slot| id_in(slot) <= GONE).ok_or(KernelError::Targets)?;
+        // SAFETY: in bounds; no program looks at the rest of a slot that names no cgroup.
+        unsafe { (&raw mut (*self.targets.slot(slot)).info).write_volatile(info) };
+        self.cgroup_of(slot).store(cgroup, Ordering::SeqCst);
+        Ok(())
+    }
+
     /// Replaces the rules of a target on a call; an empty set removes the entry.
     pub(crate) fn set_rules(&mut self, key: RuleKey, set: &RuleSet) -> Result<(), KernelError> {
+        let mut place = 0;
         if set.count > 0 {
-            return Ok(self.sets.insert(Plain(key), Plain(*set), 0)?);
+            place = self.free_sets.pop_front().ok_or(KernelError::Sets)?;
+            // SAFETY: in bounds; no program is told of a free place.
+            unsafe { self.sets.slot(place.into()).write_volatile(*set) };
         }
-        match self.sets.remove(&Plain(key)) {
-            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
-            Err(error) => Err(error.into()),
+        let entry = &self.set_of.get(key.target)[key.syscall as usize % MAX_SYSCALLS];
+        let before = entry.swap(place, Ordering::SeqCst);
+        if before != 0 {
+            self.free_sets.push_back(before);
         }
+        Ok(())
     }
 
     /// Records that found no room in the ring buffer.
     pub(crate) fn dropped(&self) -> u64 {
         // SAFETY: in bounds; programs add to the word at any time.
-        unsafe { (&raw const (*std::ptr::from_ref(self.control.get(0))).dropped).read_volatile() }
+        unsafe { (&raw const (*self.control.slot(0)).dropped).read_volatile() }
     }
 
     /// Calls that passed unexamined so far: see `TracingLink::misses` and `Control::unread`.
     pub(crate) fn misses(&self) -> u64 {
-        let control = std::ptr::from_ref(self.control.get(0));
+        let control = self.control.slot(0);
         // SAFETY: in bounds; programs add to the word at any time.
         let unread = unsafe { (&raw const (*control).unread).read_volatile() };
-        self.links.iter().map(TracingLink::misses).sum::<u64>() + unread
+        let hooks = self.hooked.values().filter_map(|hook| match hook {
+            Hook::Tracing(link) => Some(link),
+            Hook::Kprobe(_) => None,
+        });
+        hooks.chain(&self.links).map(TracingLink::misses).sum::<u64>() + unread
+    }
+
+    /// Calls that should have been delayed and were not, so far.
+    pub(crate) fn undelayed(&self) -> u64 {
+        // SAFETY: in bounds; programs add to the word at any time.
+        unsafe { (&raw const (*self.control.slot(0)).undelayed).read_volatile() }
+    }
+}
+
+/// The switches that programs ask whether and by whom threads are parked.
+struct InControl(Mapping<Control>);
+
+impl Switches for InControl {
+    fn set_tracer(&self, pid: u32) {
+        // SAFETY: in bounds; programs read the word at any time and accept any value.
+        unsafe { (&raw mut (*self.0.slot(0)).tracer).write_volatile(pid) };
+    }
+
+    fn set_parks(&self, on: bool) {
+        // SAFETY: as above.
+        unsafe { (&raw mut (*self.0.slot(0)).parks).write_volatile(on.into()) };
     }
 }
 
@@ -310,7 +342,7 @@ fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map, KernelError> {
 }
 
 /// An error with all its causes, which aya's own text leaves out.
-fn text(error: &dyn std::error::Error) -> String {
+pub(super) fn text(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

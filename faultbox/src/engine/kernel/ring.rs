@@ -9,6 +9,7 @@ use std::{
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, RwLock},
     thread::JoinHandle,
+    time::Duration,
 };
 
 use aya::maps::{MapData, RingBuf};
@@ -111,13 +112,12 @@ fn decode(bytes: &[u8]) -> Option<Record> {
     let event: common::Event = unsafe { std::ptr::read_unaligned(header.as_ptr().cast()) };
     let object = match common::Object::from_raw(event.object) {
         common::Object::Ineligible | common::Object::Plain => Object::None,
-        common::Object::File | common::Object::SystemFile => {
-            Object::File(join(path, event.walked.into(), event.given.into())?)
-        }
+        common::Object::File => Object::File(join(path, event.walked.into(), event.given.into())?),
         common::Object::Socket => Object::Socket(address(&event.peer)),
         common::Object::UnixSocket => Object::UnixSocket,
         common::Object::Fifo | common::Object::Stdio => Object::Stream,
     };
+    let delay = Duration::from_nanos(event.delay);
     Some(Record {
         time: event.time,
         target: TargetId(event.target),
@@ -125,13 +125,20 @@ fn decode(bytes: &[u8]) -> Option<Record> {
         tid: event.tid,
         syscall: Syscall::from_number(event.syscall)?,
         decision: match common::Decision::from_raw(event.decision) {
-            // The tracepoint leaves it to us to tell the system's files from others.
+            // The programs leave it to us to tell the system's files from others.
+            common::Decision::Allow if !delay.is_zero() => Decision::Delay(delay),
             common::Decision::Allow if is_system(&object) => Decision::AllowSystemPath,
             common::Decision::Allow => Decision::Allow,
-            common::Decision::AllowSystemPath => Decision::AllowSystemPath,
             common::Decision::AllowDriver => Decision::AllowDriver,
-            common::Decision::Deny => Decision::Deny(Errno::from_raw(event.errno)?),
+            common::Decision::Deny => {
+                Decision::Deny(Errno::from_raw(event.value.unsigned_abs().try_into().ok()?)?)
+            }
+            common::Decision::Return => Decision::Return(event.value),
+            common::Decision::Crash => {
+                Decision::Crash(i32::try_from(event.value).ok()?.try_into().ok()?)
+            }
         },
+        delay,
         rule: (event.rule != common::NO_RULE).then_some(RuleId(event.rule)),
         object,
         size: event.size,

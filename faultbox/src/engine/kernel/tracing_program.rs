@@ -79,15 +79,27 @@ fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
         )
     };
     match result {
-        // SAFETY: both commands used here return a new descriptor, which nobody else owns.
+        // SAFETY: all commands used here return a new descriptor, which nobody else owns.
         fd if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) }),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
+fn load_types(types: &[u8]) -> io::Result<OwnedFd> {
+    // SAFETY: all zeros is a valid `bpf_attr`.
+    let mut attr: bpf_attr = unsafe { zeroed() };
+    // SAFETY: the union was just zeroed, so every view of it is initialised.
+    let load = unsafe { &mut attr.__bindgen_anon_7 };
+    load.btf = types.as_ptr() as u64;
+    load.btf_size = types.len() as u32;
+    bpf(bpf_cmd::BPF_BTF_LOAD, &mut attr)
+}
+
 /// The object's programs, relocated and ready to load for any number of functions.
 pub(crate) struct TracingPrograms {
     object: Object,
+    /// The object's own types, which the verifier wants to see of a program with callbacks.
+    types: OwnedFd,
 }
 
 /// A program that the verifier accepted for one function.
@@ -123,7 +135,14 @@ impl TracingPrograms {
         let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
         object.relocate_maps(maps.into_iter(), &text).map_err(|e| damaged(&e))?;
         object.relocate_calls(&text).map_err(|e| damaged(&e))?;
-        Ok(Self { object })
+        let features =
+            aya::features().btf().ok_or_else(|| damaged(&"the kernel takes no types"))?;
+        let types = object.fixup_and_sanitize_btf(features).map_err(|e| damaged(&e))?;
+        let types = types.ok_or_else(|| damaged(&"it has no types"))?.to_bytes();
+        let types = load_types(&types).map_err(|error| {
+            ProgramError::Object(format!("the kernel refused its types: {error}"))
+        })?;
+        Ok(Self { object, types })
     }
 
     /// Has the verifier check a program for the kernel function of this BTF id.
@@ -150,6 +169,11 @@ impl TracingPrograms {
         load.insns = code.instructions.as_ptr() as u64;
         load.insn_cnt = code.instructions.len() as u32;
         load.license = license.as_ptr() as u64;
+        let functions = code.func_info.func_info_bytes();
+        load.prog_btf_fd = self.types.as_raw_fd() as u32;
+        load.func_info = functions.as_ptr() as u64;
+        load.func_info_rec_size = code.func_info_rec_size as u32;
+        load.func_info_cnt = code.func_info.num_info;
         // The kernel keeps 15 bytes and a zero.
         for (to, from) in load.prog_name.iter_mut().take(15).zip(program.bytes()) {
             *to = from as _;

@@ -110,13 +110,16 @@ pub(super) struct Child<'a> {
     pub(super) argv: &'a [*const c_char],
     /// Likewise.
     pub(super) envp: &'a [*const c_char],
-    /// All descriptors here are above 2.
-    pub(super) input: RawFd,
+    /// Standard input, for a process with a session of its own; `None`: it shares ours. All
+    /// descriptors here are above 2.
+    pub(super) input: Option<RawFd>,
     /// Standard output and error; inherited if there are none.
     pub(super) output: Option<(RawFd, RawFd)>,
     /// `cgroup.procs` of the cgroup to join, unless the process was born there.
     pub(super) join: Option<RawFd>,
     pub(super) filter: Option<&'a libc::sock_fprog>,
+    /// Whether to stop before the program, until the parent sends SIGCONT. With a filter it does.
+    pub(super) stands_still: bool,
     /// Process id of the parent.
     pub(super) parent: c_int,
     pub(super) page: &'a Page,
@@ -145,8 +148,10 @@ impl Child<'_> {
                 // "0" means the writer.
                 self.check(libc::write(procs, c"0".as_ptr().cast(), 1) as c_long);
             }
-            self.at(Step::Session);
-            self.check(libc::setsid().into());
+            if self.input.is_some() {
+                self.at(Step::Session);
+                self.check(libc::setsid().into());
+            }
             self.at(Step::Parent);
             self.check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as c_ulong).into());
             if libc::getppid() != self.parent {
@@ -155,7 +160,9 @@ impl Child<'_> {
                 self.give_up();
             }
             self.at(Step::Streams);
-            self.check(libc::dup2(self.input, 0).into());
+            if let Some(input) = self.input {
+                self.check(libc::dup2(input, 0).into());
+            }
             if let Some((out, err)) = self.output {
                 self.check(libc::dup2(out, 1).into());
                 self.check(libc::dup2(err, 2).into());
@@ -166,6 +173,8 @@ impl Child<'_> {
             if let Some(filter) = self.filter {
                 self.at(Step::Filter);
                 self.supervise(filter);
+            } else if self.stands_still {
+                self.stand_still();
             }
         }
     }
@@ -181,6 +190,12 @@ impl Child<'_> {
             self.page.message().listener.store(listener as i32, Ordering::Release);
             self.check(libc::syscall(libc::SYS_tgkill, process, thread, libc::SIGSTOP));
         }
+    }
+
+    /// Stops until the parent sends SIGCONT.
+    unsafe fn stand_still(&self) {
+        // SAFETY: as for `run`.
+        unsafe { self.check(libc::kill(libc::getpid(), libc::SIGSTOP).into()) }
     }
 
     fn at(&self, step: Step) {

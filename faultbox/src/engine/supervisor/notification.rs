@@ -6,13 +6,17 @@ use std::{
 };
 
 use libc::{seccomp_notif, seccomp_notif_resp, seccomp_notif_sizes};
-use nix::errno::Errno;
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    time::{ClockId, clock_gettime},
+};
 
 /// `SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP` of `linux/seccomp.h`.
 const SYNC_WAKE_UP: usize = 1;
 
 /// A call that waits for an answer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Notification {
     /// Names this one call.
     pub(super) id: u64,
@@ -22,6 +26,29 @@ pub(super) struct Notification {
     pub(super) syscall: u32,
     /// As in the registers.
     pub(super) arguments: [u64; 6],
+    /// Where in its program the thread will go on.
+    pub(super) pointer: u64,
+    /// When it was received: `CLOCK_MONOTONIC`, in nanoseconds.
+    pub(super) time: u64,
+}
+
+impl Notification {
+    /// Whether this may be the other call, started again by the kernel after a signal.
+    pub(super) fn repeats(&self, other: &Self) -> bool {
+        (self.tid, self.syscall, self.pointer, self.arguments)
+            == (other.tid, other.syscall, other.pointer, other.arguments)
+    }
+}
+
+/// What time it is: `CLOCK_MONOTONIC`, in nanoseconds.
+pub(super) fn now() -> u64 {
+    nanoseconds(ClockId::CLOCK_MONOTONIC)
+}
+
+/// What a clock of this kernel says.
+pub(super) fn nanoseconds(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock).expect("the kernel has this clock, and time is ours to write");
+    time.tv_sec().cast_unsigned() * 1_000_000_000 + time.tv_nsec().cast_unsigned()
 }
 
 /// What to do with a call that waits.
@@ -31,7 +58,19 @@ pub(super) enum Answer {
     Continue,
     /// Fail it with this error.
     Fail(u16),
+    /// Skip it and report this result.
+    Return(i64),
+    /// Skip it and send its process a signal, process id first. One who survives that sees it
+    /// interrupted.
+    Crash(u32, i32),
+    /// Have its signals handled, and then the call started again, whatever their handlers say of
+    /// restarting. Only for a thread that has a signal to handle and still waits since that was
+    /// seen: others would be shown error 513.
+    Restart,
 }
+
+/// `ERESTARTNOINTR` of the kernel, which no program may see.
+const RESTART: i32 = 513;
 
 /// Memory for the kernel's messages, in the running kernel's sizes: they grow over time.
 pub(super) struct Messages {
@@ -90,6 +129,8 @@ impl Listener {
             tid: request.pid,
             syscall: request.data.nr.cast_unsigned(),
             arguments: request.data.args,
+            pointer: request.data.instruction_pointer,
+            time: now(),
         }))
     }
 
@@ -104,13 +145,27 @@ impl Listener {
         }
     }
 
-    /// Answers a call. One whose thread has been killed or interrupted meanwhile is no error.
+    /// Whether there is a call to receive.
+    pub(super) fn has_more(&self) -> bool {
+        let mut fds = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|n| n > 0)
+            && fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLIN))
+    }
+
+    /// Answers a call. False: its thread has been killed or interrupted meanwhile.
     pub(super) fn answer(
         &self,
         messages: &mut Messages,
         id: u64,
         answer: Answer,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
+        if let Answer::Crash(process, signal) = answer {
+            // It waits, so the process has its id still.
+            if !self.is_waiting(id)? {
+                return Ok(false);
+            }
+            send(process, signal)?;
+        }
         messages.response.fill(0);
         let at = messages.response.as_mut_ptr();
         // SAFETY: as much zeroed and aligned memory as the kernel reads.
@@ -119,10 +174,14 @@ impl Listener {
         match answer {
             Answer::Continue => response.flags = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32,
             Answer::Fail(errno) => response.error = -i32::from(errno),
+            Answer::Return(value) => response.val = value,
+            Answer::Crash(..) => response.error = -libc::EINTR,
+            Answer::Restart => response.error = -RESTART,
         }
         // SAFETY: as above.
         match unsafe { self.ioctl(libc::SECCOMP_IOCTL_NOTIF_SEND, at.cast()) } {
-            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Ok(()) => Ok(true),
+            Err(Errno::ENOENT) => Ok(false),
             Err(error) => Err(error.into()),
         }
     }
@@ -132,8 +191,7 @@ impl Listener {
         if self.is_waiting(call.id)? {
             // Needs no descriptor and no memory, whose lack may be what has failed; for the id to
             // be another's already, all ids would have to be given out since the last line.
-            // SAFETY: no pointers.
-            Errno::result(unsafe { libc::kill(call.tid.cast_signed(), libc::SIGKILL) })?;
+            send(call.tid, libc::SIGKILL)?;
         }
         Ok(())
     }
@@ -149,6 +207,15 @@ impl Listener {
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+/// Sends a process a signal, by the id of any of its threads. One that has ended is no error.
+fn send(id: u32, signal: i32) -> io::Result<()> {
+    // SAFETY: no pointers.
+    match Errno::result(unsafe { libc::kill(id.cast_signed(), signal) }) {
+        Ok(_) | Err(Errno::ESRCH) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 

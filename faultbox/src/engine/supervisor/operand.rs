@@ -24,6 +24,19 @@ pub(super) struct Seen {
 }
 
 impl Seen {
+    /// The path of the file that it works on, or nothing.
+    pub(super) fn path(&self) -> &[u8] {
+        match &self.shown {
+            record::Object::File(path) => path.as_os_str().as_encoded_bytes(),
+            _ => &[],
+        }
+    }
+
+    /// Whether that is one of the system's own.
+    pub(super) fn is_system(&self) -> bool {
+        self.call.object == Object::File && is_system_path(&Components::of(self.path()))
+    }
+
     fn new(object: Object, shown: record::Object) -> Self {
         Self { call: Call { object, peer: Peer::default() }, shown }
     }
@@ -33,9 +46,7 @@ impl Seen {
     }
 
     fn at(path: PathBuf) -> Self {
-        let is_system = is_system_path(&Components::of(path.as_os_str().as_encoded_bytes()));
-        let object = if is_system { Object::SystemFile } else { Object::File };
-        Self::new(object, record::Object::File(path))
+        Self::new(Object::File, record::Object::File(path))
     }
 
     fn socket(socket: &Socket) -> Self {

@@ -6,7 +6,8 @@ use std::{
 };
 
 use faultbox_common::{
-    ACTION_DENY, CHANCE_ALWAYS, Driver, FLAG_SOCKETS_ONLY, MAX_PORTS, Rule, RuleKey, Site,
+    ACTION_DELAY, ACTION_DENY, CHANCE_ALWAYS, Driver, FLAG_SOCKETS_ONLY, MAX_PORTS, Rule, RuleKey,
+    Site,
 };
 
 use super::{Filter, Supervisor};
@@ -16,8 +17,12 @@ use crate::engine::{
     tables::Tables,
 };
 
+mod delays;
 mod descriptors;
+mod effects;
 mod failure;
+mod interrupts;
+mod lateness;
 mod paths;
 mod processes;
 pub(in crate::engine) mod roles;
@@ -71,23 +76,29 @@ impl Stage {
 
     /// Denies calls, of any peer or of these ports. Returns the rule's slot.
     fn deny(&self, names: &[&str], errno: &str, ports: &[u16]) -> u32 {
-        let slot = self.slots.replace(self.slots.get() + 1);
         let errno = Errno::from_name(errno).unwrap();
-        self.tables.fill(
+        let flags = if errno.is_network_only() { FLAG_SOCKETS_ONLY } else { 0 };
+        let value = -i64::from(errno.raw());
+        self.install(names, ports, Rule { value, flags, ..rule(ACTION_DENY) })
+    }
+
+    /// Delays calls.
+    fn delay(&self, names: &[&str], time: Duration) -> u32 {
+        let value = time.as_nanos() as i64;
+        self.install(names, &[], Rule { value, ..rule(ACTION_DELAY) })
+    }
+
+    /// Puts a rule into a slot of its own, and arms it.
+    fn install(&self, names: &[&str], ports: &[u16], rule: Rule) -> u32 {
+        let slot = self.slots.replace(self.slots.get() + 1);
+        self.tables.fill(slot, Rule { generation: slot, scope: slot, id: slot, ..rule });
+        let mut site = Site {
             slot,
-            Rule {
-                chance: CHANCE_ALWAYS,
-                generation: slot,
-                scope: slot,
-                id: slot,
-                errno: errno.raw(),
-                action: ACTION_DENY,
-                flags: if errno.is_network_only() { FLAG_SOCKETS_ONLY } else { 0 },
-                ..Rule::default()
-            },
-        );
-        let mut site =
-            Site { slot, generation: slot, port_count: ports.len() as u32, ports: [0; MAX_PORTS] };
+            generation: slot,
+            globs: 0,
+            port_count: ports.len() as u32,
+            ports: [0; MAX_PORTS],
+        };
         site.ports[..ports.len()].copy_from_slice(ports);
         for name in names {
             let syscall = Syscall::from_name(name).unwrap().number();
@@ -98,6 +109,11 @@ impl Stage {
         }
         self.tables.arm(slot, true);
         slot
+    }
+
+    /// How often a rule fired.
+    fn fired(&self, slot: u32) -> u64 {
+        self.tables.rule(slot).counters.fired.load(std::sync::atomic::Ordering::SeqCst)
     }
 
     /// Starts a process under a filter for these calls.
@@ -114,9 +130,11 @@ impl Stage {
     ) -> Result<Process, launch::SpawnError> {
         let traps: Vec<_> = traps.iter().map(|name| Syscall::from_name(name).unwrap()).collect();
         let filter = Filter::new(&traps);
-        let mut hand_over =
-            |listener| self.supervisor.add(TARGET, DRIVER, Arc::clone(sink), listener);
-        let supervision = Supervision { filter: &filter, hand_over: &mut hand_over };
+        let mut hand_over = |listener: Option<_>| {
+            let listener = listener.expect("there is a filter");
+            self.supervisor.add(TARGET, DRIVER, Arc::clone(sink), listener)
+        };
+        let supervision = Supervision { filter: Some(&filter), hand_over: &mut hand_over };
         let process = launch::start(launch, None, Some(supervision))?;
         self.pids.lock().unwrap().push(process.pid());
         Ok(process)
@@ -147,6 +165,11 @@ impl Stage {
     fn calls(&self, name: &str) -> u64 {
         self.tables.calls(TARGET, Syscall::from_name(name).unwrap().number())
     }
+}
+
+/// A rule that always fires.
+fn rule(action: u8) -> Rule {
+    Rule { chance: CHANCE_ALWAYS, action, ..Rule::default() }
 }
 
 /// The decision that fails a call with this error.

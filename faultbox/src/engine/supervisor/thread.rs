@@ -13,32 +13,28 @@ use std::{
     thread::JoinHandle,
 };
 
-use faultbox_common::{Driver, NO_RULE, Object, Outcome, RuleKey};
+use faultbox_common::Driver;
 use nix::{
     errno::Errno,
     sys::{
         eventfd::{EfdFlags, EventFd},
         signal::{SigSet, SigmaskHow},
     },
-    time::{ClockId, clock_gettime},
 };
 
 use super::{
-    caller::Callers,
-    filter,
-    notification::{self, Answer, Listener, Messages, Notification},
-    operand::{self, Seen, View},
+    desk::Desk,
+    judge::{Judge, Subject, Watch},
+    notification::{self, Listener, now},
 };
-use crate::engine::{
-    Decision, Record, RecordSink, RuleId, Syscall, TargetId, TraceLevel, tables::Tables,
-};
+use crate::engine::{RecordSink, TraceLevel, tables::Tables};
 
 /// Answers for the trapped calls of any number of process trees, on one thread.
 ///
 /// A record reaches its sink before the call's answer, and so before anything that the call
 /// causes: there is nothing to drain.
 ///
-/// Dropping it ends the service: calls that wait then, and later ones, fail with ENOSYS
+/// Dropping it ends the service: delayed calls run, and later ones fail with ENOSYS
 /// (`seccomp_unotify(2)`). So the processes must be killed before.
 pub(in crate::engine) struct Supervisor {
     shared: Arc<Shared>,
@@ -46,8 +42,7 @@ pub(in crate::engine) struct Supervisor {
 }
 
 struct Shared {
-    tables: Arc<Tables>,
-    level: TraceLevel,
+    judge: Judge,
     on_failure: Arc<dyn Fn() + Send + Sync>,
     wake: EventFd,
     stop: AtomicBool,
@@ -62,21 +57,15 @@ struct Watches {
     all: BTreeMap<u64, Watch>,
 }
 
-struct Watch {
-    listener: Listener,
-    /// Whether one of its processes may have changed its root directory.
-    has_own_root: Cell<bool>,
-    /// Whose calls; `None`: nobody's any more, and all of them run.
-    subject: Option<Subject>,
-}
-
-/// A call that is neither answered nor given up yet, by the number of its watch.
-type Serving = Option<(u64, Notification)>;
-
-struct Subject {
-    target: u32,
-    driver: Driver,
-    sink: Arc<dyn RecordSink>,
+/// What to poll.
+#[derive(Default)]
+struct Doors {
+    /// Each watch's listener, and behind them the eventfd.
+    fds: Vec<libc::pollfd>,
+    /// The watches' numbers, each at the place of its listener.
+    numbers: Vec<u64>,
+    /// Whether the watches are the same as when this was made.
+    is_current: bool,
 }
 
 impl Supervisor {
@@ -97,20 +86,19 @@ impl Supervisor {
             return Err(io::Error::other(why));
         }
         let shared = Arc::new(Shared {
-            tables,
-            level,
+            judge: Judge { tables, level },
             on_failure,
             wake: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
             stop: AtomicBool::new(false),
             failure: OnceLock::new(),
             watches: Mutex::default(),
         });
-        let messages = Messages::new()?;
+        let desk = Desk::new()?;
         // Signals are for the program's own threads.
         let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
         let thread = std::thread::Builder::new().name("supervisor".into()).spawn({
             let shared = Arc::clone(&shared);
-            move || shared.run(messages)
+            move || shared.run(desk)
         });
         before.thread_set_mask()?;
         Ok(Self { shared, thread: Some(thread?) })
@@ -140,19 +128,32 @@ impl Supervisor {
     }
 
     /// From the return of this on, calls of the target's processes run without being looked at
-    /// or recorded.
+    /// or recorded. Those that are delayed run now.
     pub(in crate::engine) fn forget(&self, target: u32) {
         for watch in self.shared.watches().all.values_mut() {
             if watch.subject.as_ref().is_some_and(|subject| subject.target == target) {
                 watch.subject = None;
             }
         }
+        // Fails only when there are already 2⁶⁴ - 1 wake-ups to be read.
+        let _ = self.shared.wake.write(1);
     }
 
     /// Process trees that are alive, as far as their end has been noticed.
     #[cfg(test)]
     pub(super) fn watched(&self) -> usize {
         self.shared.watches().all.len()
+    }
+
+    /// How long the thread has kept a processor busy.
+    #[cfg(test)]
+    pub(super) fn busy(&self) -> std::time::Duration {
+        use std::os::unix::thread::JoinHandleExt as _;
+        let thread = self.thread.as_ref().expect("runs until the drop").as_pthread_t();
+        let mut clock = 0;
+        // SAFETY: the thread has not been joined, and the memory is live.
+        assert_eq!(unsafe { libc::pthread_getcpuclockid(thread, &raw mut clock) }, 0);
+        std::time::Duration::from_nanos(notification::nanoseconds(clock.into()))
     }
 
     /// Why the thread no longer answers, if so.
@@ -178,10 +179,9 @@ impl Shared {
         self.watches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn run(&self, mut messages: Messages) {
-        // The call that is being served, and by which watch it came.
-        let serving = Cell::new(None);
-        let served = catch_unwind(AssertUnwindSafe(|| self.serve_all(&mut messages, &serving)));
+    fn run(&self, mut desk: Desk) {
+        be_prompt();
+        let served = catch_unwind(AssertUnwindSafe(|| self.serve_all(&mut desk)));
         let failure = match served {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),
@@ -191,208 +191,118 @@ impl Shared {
             let _ = self.failure.set(format!("the supervisor failed: {failure}"));
             // Whatever happens there, waiting calls must not go on waiting.
             let _ = catch_unwind(AssertUnwindSafe(|| (self.on_failure)()));
-            let _ = self.kill_callers(&mut messages, serving.get());
+            let _ = self.kill_callers(&mut desk);
         }
         // The kernel ends the waiting calls when their listener closes.
         self.watches().all.clear();
     }
 
-    fn serve_all(&self, messages: &mut Messages, serving: &Cell<Serving>) -> io::Result<()> {
-        let mut callers = Callers::default();
-        self.each_event(|number, watch| {
-            let Some(notification) = watch.listener.receive(messages)? else { return Ok(()) };
-            serving.set(Some((number, notification)));
-            self.serve(watch, &notification, &mut callers, messages)?;
-            serving.set(None);
-            Ok(())
-        })
-    }
-
-    /// Kills everyone who makes a call, or whose call was left behind.
-    fn kill_callers(&self, messages: &mut Messages, left: Serving) -> io::Result<()> {
-        if let Some((number, notification)) = left
-            && let Some(watch) = self.watches().all.get(&number)
-        {
-            watch.listener.kill_caller(&notification)?;
+    fn serve_all(&self, desk: &mut Desk) -> io::Result<()> {
+        let mut doors = Doors::default();
+        while !self.stop.load(Ordering::SeqCst) {
+            self.wait(&mut doors, desk.alarm())?;
+            let mut watches = self.watches();
+            Self::receive(&mut doors, &mut watches, desk)?;
+            let find = |number| watches.all.get(&number);
+            if !doors.is_current {
+                desk.release(|watch| watch.subject.is_none(), find)?;
+            }
+            desk.serve(&self.judge, find)?;
         }
-        self.each_event(|_, watch| match watch.listener.receive(messages)? {
-            Some(notification) => watch.listener.kill_caller(&notification),
-            None => Ok(()),
-        })
+        let watches = self.watches();
+        desk.release(|_| true, |number| watches.all.get(&number))
     }
 
-    /// Waits for calls, and has each served, until it is time to stop.
+    /// Kills everyone who waits for an answer, and who makes a call later.
+    fn kill_callers(&self, desk: &mut Desk) -> io::Result<()> {
+        let mut doors = Doors::default();
+        loop {
+            let watches = self.watches();
+            desk.kill_callers(|number| watches.all.get(&number))?;
+            drop(watches);
+            if self.stop.load(Ordering::SeqCst) {
+                return Ok(());
+            }
+            self.wait(&mut doors, None)?;
+            Self::receive(&mut doors, &mut self.watches(), desk)?;
+        }
+    }
+
+    /// Waits for calls, for being woken, or until a time of `CLOCK_MONOTONIC`.
     ///
     /// `poll(2)` and not `epoll(7)`, which would not pass on that we are to be woken on the
     /// caller's processor: see [`Listener::new`].
-    fn each_event(&self, mut serve: impl FnMut(u64, &Watch) -> io::Result<()>) -> io::Result<()> {
-        let entry = |fd: BorrowedFd<'_>| libc::pollfd {
-            fd: fd.as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        };
-        // Each watch's number is at the place of its descriptor. Behind them is the eventfd.
-        let (mut fds, mut numbers) = (Vec::new(), Vec::new());
-        let mut is_changed = true;
-        while !self.stop.load(Ordering::SeqCst) {
-            if is_changed {
-                let watches = self.watches();
-                numbers = watches.all.keys().copied().collect();
-                fds = watches.all.values().map(|watch| entry(watch.listener.as_fd())).collect();
-                fds.push(entry(self.wake.as_fd()));
-            }
-            // SAFETY: as many entries as said. Nobody else closes what they name.
-            let result = unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, -1) };
-            match Errno::result(result) {
-                Ok(_) => {}
-                Err(Errno::EINTR) => continue,
-                Err(error) => return Err(error.into()),
-            }
-            is_changed = fds.last().is_some_and(|wake| wake.revents != 0);
-            if is_changed {
-                // Before the next look at the watches.
-                let _ = self.wake.read();
-            }
-            let mut watches = self.watches();
-            for (fd, number) in fds.iter().zip(&numbers) {
-                let Some(watch) = watches.all.get(number) else { continue };
-                if fd.revents & libc::POLLIN != 0 {
-                    serve(*number, watch)?;
-                } else if fd.revents != 0 {
-                    // The last process with this filter has ended (Linux 5.8).
-                    watches.all.remove(number);
-                    is_changed = true;
-                }
-            }
+    fn wait(&self, doors: &mut Doors, until: Option<u64>) -> io::Result<()> {
+        if !doors.is_current {
+            let entry = |fd: BorrowedFd<'_>| libc::pollfd {
+                fd: fd.as_raw_fd(),
+                events: libc::POLLIN,
+                revents: 0,
+            };
+            let watches = self.watches();
+            doors.numbers = watches.all.keys().copied().collect();
+            doors.fds = watches.all.values().map(|watch| entry(watch.listener.as_fd())).collect();
+            doors.fds.push(entry(self.wake.as_fd()));
+        }
+        let left = until.map(|until| timespec(until.saturating_sub(now())));
+        let left = left.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+        let (fds, mask) = (&mut doors.fds, std::ptr::null());
+        // SAFETY: as many entries as said. Nobody else closes what they name. The time, if any,
+        // is live.
+        let n = unsafe { libc::ppoll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, left, mask) };
+        match Errno::result(n) {
+            Ok(_) => {}
+            Err(Errno::EINTR) => fds.iter_mut().for_each(|fd| fd.revents = 0),
+            Err(error) => return Err(error.into()),
+        }
+        doors.is_current = fds.last().is_some_and(|wake| wake.revents == 0);
+        if !doors.is_current {
+            // Before the next look at the watches.
+            let _ = self.wake.read();
         }
         Ok(())
     }
 
-    /// Answers one call.
-    fn serve(
-        &self,
-        watch: &Watch,
-        notification: &Notification,
-        callers: &mut Callers,
-        messages: &mut Messages,
-    ) -> io::Result<()> {
-        if filter::changes_root(notification.syscall) {
-            watch.has_own_root.set(true);
-        }
-        let answer = match &watch.subject {
-            None => Answer::Continue,
-            Some(subject) => match self.judge(watch, subject, notification, callers)? {
-                Some(answer) => answer,
-                None => return Ok(()),
-            },
-        };
-        watch.listener.answer(messages, notification.id, answer)
-    }
-
-    /// Decides about a call, counts and records it. `None`: nobody waits any more.
-    fn judge(
-        &self,
-        watch: &Watch,
-        subject: &Subject,
-        notification: &Notification,
-        callers: &mut Callers,
-    ) -> io::Result<Option<Answer>> {
-        let time = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
-        let Some(syscall) = Syscall::from_number(notification.syscall) else {
-            return Ok(Some(Answer::Continue));
-        };
-        let key = RuleKey { target: subject.target, syscall: notification.syscall };
-        let count = || self.tables.count(subject.target, notification.syscall);
-        let wanted = match self.level {
-            TraceLevel::Off => false,
-            TraceLevel::Default => syscall.is_observed(),
-            TraceLevel::All => true,
-        };
-        if !wanted && !self.tables.has_rules(key) {
-            if self.level != TraceLevel::Off {
-                count();
+    /// Receives every call that has arrived, and lets go of listeners without processes.
+    fn receive(doors: &mut Doors, watches: &mut Watches, desk: &mut Desk) -> io::Result<()> {
+        for (fd, number) in doors.fds.iter().zip(&doors.numbers) {
+            let Some(watch) = watches.all.get(number) else { continue };
+            if fd.revents & libc::POLLIN != 0 {
+                desk.receive(*number, watch)?;
+            } else if fd.revents != 0 {
+                // The last process with this filter has ended (Linux 5.8).
+                watches.all.remove(number);
+                desk.forget(*number);
+                doors.is_current = false;
             }
-            return Ok(Some(Answer::Continue));
         }
-
-        let Some((seen, pid)) = look(watch, subject, syscall, notification, callers)? else {
-            return Ok(None);
-        };
-        let outcome = self.tables.decide(key, &seen.call);
-        if self.level == TraceLevel::Off && outcome.errno == 0 {
-            return Ok(Some(Answer::Continue));
-        }
-        count();
-        let decision = decision(&seen, outcome);
-        if seen.call.object != Object::Ineligible {
-            subject.sink.record(Record {
-                time: time.tv_sec().cast_unsigned() * 1_000_000_000
-                    + time.tv_nsec().cast_unsigned(),
-                target: TargetId(subject.target),
-                pid,
-                tid: notification.tid,
-                syscall,
-                decision,
-                rule: (outcome.rule != NO_RULE).then_some(RuleId(outcome.rule)),
-                object: seen.shown,
-                size: notification.arguments[2],
-            });
-        }
-        Ok(Some(match decision {
-            Decision::Deny(errno) => Answer::Fail(errno.raw()),
-            _ => Answer::Continue,
-        }))
+        Ok(())
     }
 }
 
-/// What became of the call, in one word: as in `faultbox-ebpf/src/report.rs`.
-fn decision(seen: &Seen, outcome: Outcome) -> Decision {
-    if outcome.errno != 0 {
-        let errno = crate::engine::Errno::from_raw(outcome.errno);
-        Decision::Deny(errno.expect("rules are made from errors of the table"))
-    } else if seen.call.object == Object::SystemFile {
-        Decision::AllowSystemPath
-    } else if seen.call.peer.driver != 0 && outcome.rule == NO_RULE {
-        Decision::AllowDriver
-    } else {
-        Decision::Allow
+/// Has this thread run as soon as there is something to do. Each moment that it is kept from
+/// running is one by which calls take longer than their rules say, and in which a signal without
+/// `SA_RESTART` makes a call fail that has not been received yet.
+fn be_prompt() {
+    let priority = libc::sched_param { sched_priority: 1 };
+    let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
+    // SAFETY: the structure is live; both change only this thread.
+    unsafe {
+        // By default a timer may be 50 µs late.
+        libc::prctl(libc::PR_SET_TIMERSLACK, 1 as libc::c_ulong, 0, 0, 0);
+        // Needs CAP_SYS_NICE. Without, on a machine with other work to do, it is later.
+        libc::sched_setscheduler(0, policy, &raw const priority);
     }
 }
 
-/// Looks at a call's operand, and returns it with the process's id. `None`: nobody waits any
-/// more. Not being able to look at one who waits is an error: the call can neither be denied nor
-/// spared in good faith.
-fn look(
-    watch: &Watch,
-    subject: &Subject,
-    syscall: Syscall,
-    notification: &Notification,
-    callers: &mut Callers,
-) -> io::Result<Option<(Seen, u32)>> {
-    let tid = notification.tid;
-    let attempt = |callers: &mut Callers| {
-        let caller = callers.get(tid)?;
-        let has_own_root = watch.has_own_root.get();
-        let view = View { caller, has_own_root, driver: &subject.driver };
-        let seen = operand::look(view, syscall, notification)?;
-        io::Result::Ok((seen, caller.process()))
-    };
-    // A remembered thread may have ended and another one got its id.
-    let seen = attempt(callers).or_else(|_| {
-        callers.forget(tid);
-        attempt(callers)
-    });
-    // Only now is it certain that it was the caller we looked at.
-    if !watch.listener.is_waiting(notification.id)? {
-        callers.forget(tid);
-        return Ok(None);
+/// A number of nanoseconds; of more than a day, a day.
+fn timespec(nanoseconds: u64) -> libc::timespec {
+    const SECOND: u64 = 1_000_000_000;
+    let nanoseconds = nanoseconds.min(86_400 * SECOND);
+    libc::timespec {
+        tv_sec: (nanoseconds / SECOND) as libc::time_t,
+        tv_nsec: (nanoseconds % SECOND) as libc::c_long,
     }
-    seen.map(Some).map_err(|error| {
-        io::Error::new(
-            error.kind(),
-            format!("cannot look at {syscall} of thread {tid}, which waits: {error}"),
-        )
-    })
 }
 
 /// What a panic says.

@@ -10,8 +10,8 @@ use std::{
 
 use super::{
     super::{
-        Action, Choice, Decision, Driver, Engine, Errno, Object, Options, Probability, Rule,
-        RuleId, Rung, Site, Syscall, Target, TraceLevel, expand_keyword,
+        Action, Choice, Decision, Driver, Engine, Errno, Object, Options, Rule, RuleId, Rung, Site,
+        Syscall, Target, TraceLevel, expand_keyword,
     },
     Kept, in_kernel,
     subject::{TestCgroup, inside, result},
@@ -29,15 +29,12 @@ fn target(engine: &Engine, cgroup: &Path) -> (Target, Arc<Kept>) {
 }
 
 fn deny(target: &Target, keyword: &str, errno: &str) -> Rule {
-    Rule {
-        id: RuleId(7),
-        sites: vec![Site { target: target.id(), ports: vec![] }],
-        syscalls: expand_keyword(keyword).unwrap(),
-        action: Action::Deny(Errno::from_name(errno).unwrap()),
-        probability: Probability::ALWAYS,
-        stream: 0,
-        include_driver: false,
-    }
+    Rule::new(
+        RuleId(7),
+        Site { target: target.id(), ports: vec![] },
+        expand_keyword(keyword).unwrap(),
+        Action::Deny(Errno::from_name(errno).unwrap()),
+    )
 }
 
 fn path(name: &str) -> CString {
@@ -182,7 +179,9 @@ fn the_rung_is_the_one_this_kernel_offers() {
             let why = rung("fsync").unwrap_err();
             assert!(why.contains("--engine auto"), "{why}");
         }
-        Rung::Supervisor => panic!("--engine ebpf must not use the supervisor"),
+        rung @ (Rung::Kprobe | Rung::Supervisor) => {
+            panic!("--engine ebpf must not choose {rung:?} on these kernels")
+        }
     }
 }
 

@@ -3,8 +3,14 @@
 //! In-kernel tests run where `FAULTBOX_TEST_ENGINE` is `ebpf` (`cargo xtask test` does that in
 //! virtual machines); elsewhere they say that they did not run.
 
+mod agreement;
+#[allow(clippy::cast_ptr_alignment, reason = "the rings of io_uring(7) are aligned as it says")]
+mod callers;
+mod delays;
 mod in_kernel;
+mod kprobes;
 mod observation;
+pub(super) mod stress;
 mod subject;
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -6,6 +6,8 @@ use super::{
 };
 use crate::engine::Decision;
 
+mod effects;
+mod hints;
 mod idle;
 mod totals;
 

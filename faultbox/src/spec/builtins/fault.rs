@@ -10,7 +10,7 @@ use starlark::{
 };
 
 use crate::spec::{
-    FaultAction, FaultRequest, FaultRule, FaultWindow, Host, ScopeId, Service,
+    FaultAction, FaultRequest, FaultRule, FaultWindow, Host, RuleOptions, ScopeId, Service,
     arguments::Call,
     context::Context,
     failure::Raised,
@@ -123,7 +123,7 @@ fn request(
                  example: {keyword}=deny(\"EIO\")"
             )));
         };
-        rules.push(rule(&call, keyword, covered, half)?);
+        rules.push(rule(&call, service, keyword, covered, half)?);
     }
     if rules.is_empty() {
         return Err(call.wrong("at least one rule is required, as in write=deny(\"EIO\")"));
@@ -135,30 +135,66 @@ fn request(
 
 fn rule(
     call: &Call<'_>,
+    service: &Service,
     keyword: &str,
     covered: Covered,
     half: &RuleValue,
 ) -> Result<FaultRule, Raised> {
-    let Covered { syscalls, is_op } = covered;
-    let covers = |name: &str| syscalls.iter().any(|it| it.name() == name);
-    if half.direction.is_some() && !covers("connect") {
-        let text = "direction= is for connect only, the one call that has a direction";
-        return Err(call.wrong(format_args!("{keyword}=: {text}")));
+    let wrong = |text: &str| Err(call.wrong(format_args!("{keyword}=: {text}")));
+    let RuleOptions { direction, to, .. } = &half.options;
+    if direction.is_some() && !covered.covers("connect") {
+        return wrong("direction= is for connect only, the one call that has a direction");
     }
-    if matches!(half.action, FaultAction::Deny(_)) && covers("close") {
-        return Err(call.wrong(format_args!(
-            "{keyword}=: close cannot be denied: Linux releases the descriptor before anything \
+    if let Some(to) = to {
+        if *to == service.name {
+            return wrong(&format!(
+                "to={to} is the target itself; name the service that {to} dials, or fault the \
+                 services that dial {to}"
+            ));
+        }
+        if covered.path.is_some() {
+            return wrong("to= is about connections, and an op with path= is about files");
+        }
+        if !covered.has_connections() {
+            return wrong(
+                "to= is for calls on connections, such as connect, read, write, sendto and \
+                 recvfrom",
+            );
+        }
+    }
+    if let FaultAction::Deny(errno) = half.action
+        && errno.is_network_only()
+        && covered.path.is_some()
+        && covered.has_transfers()
+    {
+        return wrong(&format!(
+            "reading and writing files, which path= is about, never fails with {errno}; use e.g. \
+             EIO or ENOSPC"
+        ));
+    }
+    if half.is_eof
+        && let Some(other) = covered.not_a_read()
+    {
+        return wrong(&format!(
+            "eof() is for calls that read (read, readv, pread64, preadv, preadv2, recvfrom, \
+             recvmsg), and {other} does not; to skip a call and report a value use returns()"
+        ));
+    }
+    if matches!(half.action, FaultAction::Deny(_) | FaultAction::Return(_))
+        && covered.covers("close")
+    {
+        return wrong(
+            "close cannot be denied or skipped: Linux releases the descriptor before anything \
              can fail the call, so that the service would lose it and be told it did not; \
-             deny fsync or write to fail what comes before it"
-        )));
+             deny fsync or write to fail what comes before it",
+        );
     }
     Ok(FaultRule {
         keyword: keyword.to_owned(),
-        is_op,
-        syscalls,
+        is_op: covered.is_op,
+        syscalls: covered.syscalls,
+        path: covered.path,
         action: half.action,
-        probability: half.probability,
-        label: half.label.clone(),
-        direction: half.direction,
+        options: half.options.clone(),
     })
 }

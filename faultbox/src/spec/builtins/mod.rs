@@ -7,6 +7,7 @@ mod interface;
 mod keyword;
 mod op;
 mod rule;
+mod rule_options;
 mod service;
 
 use std::sync::LazyLock;
@@ -17,7 +18,6 @@ use super::values::Missing;
 
 /// Builtins of the language that are still to come.
 const MISSING: &[&str] = &[
-    "delay",
     "events",
     "fault_assumption",
     "fault_matrix",

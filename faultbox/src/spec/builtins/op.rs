@@ -1,4 +1,4 @@
-//! `op(syscalls=[…])` (language.md 1.10).
+//! `op(syscalls=[…], path=…)` (language.md 1.10).
 
 use starlark::{
     environment::GlobalsBuilder,
@@ -8,7 +8,7 @@ use starlark::{
 };
 
 use crate::{
-    engine::expand_keyword,
+    engine::{PathGlob, Syscall, expand_keyword},
     spec::{
         Op,
         arguments::Call,
@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-use super::keyword::known_keywords;
+use super::keyword::{can_have_path, known_keywords};
 
 #[starlark_module]
 pub(super) fn register(builder: &mut GlobalsBuilder) {
@@ -38,10 +38,7 @@ fn declare(mut call: Call<'_>) -> Result<Op, Raised> {
         return Err(call.wrong(format_args!("syscalls= is required, {example}")));
     };
     let names = call.as_list("syscalls=", value)?;
-    if call.optional("path").is_some() {
-        let text = "path= is not supported by this version; without it the op covers every file";
-        return Err(call.wrong(text));
-    }
+    let path = path(&mut call)?;
     call.finish(&["syscalls", "path"])?;
     if names.is_empty() {
         return Err(call.wrong(format_args!("syscalls= must not be empty, {example}")));
@@ -59,5 +56,25 @@ fn declare(mut call: Call<'_>) -> Result<Op, Raised> {
             }
         }
     }
-    Ok(Op { syscalls })
+    if path.is_some() && !syscalls.iter().any(|it| can_have_path(*it)) {
+        let names: Vec<_> = syscalls.iter().map(|it: &Syscall| it.name()).collect();
+        let text = "path= needs a call that works on files, such as write, fsync or openat; \
+                    these have no path";
+        return Err(call.wrong(format_args!("{text}: {}", names.join(", "))));
+    }
+    Ok(Op { syscalls, path })
+}
+
+/// The glob of `path=`.
+fn path(call: &mut Call<'_>) -> Result<Option<PathGlob>, Raised> {
+    let Some(text) = call.string("path")? else {
+        return Ok(None);
+    };
+    if text.is_empty() {
+        return Err(call.wrong("path= is empty; use e.g. path=\"/tmp/*.wal\""));
+    }
+    let glob = text.parse().map_err(|error| {
+        call.wrong(format_args!("path= {} {error}; use e.g. path=\"/tmp/*.wal\"", quoted(text)))
+    });
+    glob.map(Some)
 }

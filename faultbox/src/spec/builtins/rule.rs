@@ -1,22 +1,30 @@
-//! `deny()` and `allow()` (language.md 1.9.1).
+//! What happens to a call: `deny()`, `delay()`, `returns()`, `eof()`, `crash()`, `allow()`
+//! (language.md 1.9.1, which `returns()`, `eof()` and `crash()` extend).
 
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
 use starlark::{
     environment::GlobalsBuilder,
     eval::{Arguments, Evaluator},
     starlark_module,
-    values::{Value, ValueLike, float::StarlarkFloat},
+    values::Value,
 };
 
 use crate::{
-    engine::{Errno, Probability},
+    engine::Errno,
     spec::{
-        Direction, FaultAction,
-        arguments::Call,
+        FaultAction, RuleOptions,
+        arguments::{Call, short_repr},
+        duration::parse_duration,
         failure::Raised,
+        signal::parse_signal,
         suggest::{did_you_mean, quoted},
         values::RuleValue,
     },
 };
+
+use super::rule_options;
 
 #[starlark_module]
 pub(super) fn register(builder: &mut GlobalsBuilder) {
@@ -25,8 +33,53 @@ pub(super) fn register(builder: &mut GlobalsBuilder) {
         arguments: &Arguments<'v, '_>,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> starlark::Result<Value<'v>> {
-        let call = Call::new("deny()", arguments, eval.heap())?;
-        Ok(eval.heap().alloc(declare_deny(call)?))
+        let mut call = Call::new("deny()", arguments, eval.heap())?;
+        let errno = errno(&mut call)?;
+        let options = rule_options::take(call, "errno")?;
+        Ok(eval.heap().alloc(rule(FaultAction::Deny(errno), options)))
+    }
+
+    /// The calling thread waits, then the call runs.
+    fn delay<'v>(
+        arguments: &Arguments<'v, '_>,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> starlark::Result<Value<'v>> {
+        let mut call = Call::new("delay()", arguments, eval.heap())?;
+        let time = duration(&mut call)?;
+        let options = rule_options::take(call, "duration")?;
+        Ok(eval.heap().alloc(rule(FaultAction::Delay(time), options)))
+    }
+
+    /// The call does nothing and reports success with a value.
+    fn returns<'v>(
+        arguments: &Arguments<'v, '_>,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> starlark::Result<Value<'v>> {
+        let mut call = Call::new("returns()", arguments, eval.heap())?;
+        let value = result(&mut call)?;
+        let options = rule_options::take(call, "value")?;
+        Ok(eval.heap().alloc(rule(FaultAction::Return(value), options)))
+    }
+
+    /// The call reads nothing and reports the end of the file or connection.
+    fn eof<'v>(
+        arguments: &Arguments<'v, '_>,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> starlark::Result<Value<'v>> {
+        let call = Call::new("eof()", arguments, eval.heap())?;
+        let options = rule_options::take(call, "")?;
+        Ok(eval.heap().alloc(RuleValue { is_eof: true, ..rule(FaultAction::Return(0), options) }))
+    }
+
+    /// The process dies at this call, which does nothing.
+    fn crash<'v>(
+        arguments: &Arguments<'v, '_>,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> starlark::Result<Value<'v>> {
+        let mut call = Call::new("crash()", arguments, eval.heap())?;
+        let signal = signal(&mut call)?;
+        let options = rule_options::take(call, "signal")?;
+        Ok(eval.heap().alloc(rule(FaultAction::Crash(signal), options)))
     }
 
     /// The call runs, and the trace says so.
@@ -35,61 +88,50 @@ pub(super) fn register(builder: &mut GlobalsBuilder) {
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> starlark::Result<Value<'v>> {
         Call::new("allow()", arguments, eval.heap())?.finish(&[])?;
-        Ok(eval.heap().alloc(RuleValue {
-            action: FaultAction::Allow,
-            probability: Probability::ALWAYS,
-            label: None,
-            direction: None,
-        }))
+        Ok(eval.heap().alloc(rule(FaultAction::Allow, RuleOptions::default())))
     }
 }
 
-fn declare_deny(mut call: Call<'_>) -> Result<RuleValue, Raised> {
+fn rule(action: FaultAction, options: RuleOptions) -> RuleValue {
+    RuleValue { action, options, is_eof: false }
+}
+
+fn errno(call: &mut Call<'_>) -> Result<Errno, Raised> {
     let Some(value) = call.next("errno")? else {
         return Err(call.wrong("an errno is required, as in deny(\"EIO\")"));
     };
     let name = call.as_string("errno", value)?;
-    let Some(errno) = Errno::from_name(name) else {
+    Errno::from_name(name).ok_or_else(|| {
         let hint = did_you_mean(name, Errno::names());
-        return Err(call.wrong(format_args!("unknown errno {}{hint}", quoted(name))));
-    };
-    let probability = call.optional("probability");
-    let probability =
-        probability.map_or(Ok(Probability::ALWAYS), |it| as_probability(&call, it))?;
-    let label = call.string("label")?.map(str::to_owned);
-    let direction = match call.string("direction")? {
-        None => None,
-        Some("out") => Some(Direction::Out),
-        Some("in") => Some(Direction::In),
-        Some("both") => Some(Direction::Both),
-        Some(other) => {
-            let other = quoted(other);
-            let text = format!("direction= must be \"out\", \"in\" or \"both\", got {other}");
-            return Err(call.wrong(text));
-        }
-    };
-    call.finish(&["errno", "probability", "label", "direction"])?;
-    Ok(RuleValue { action: FaultAction::Deny(errno), probability, label, direction })
+        call.wrong(format_args!("unknown errno {}{hint}", quoted(name)))
+    })
 }
 
-/// `"30%"`, a fraction as float, or a percentage as int.
-fn as_probability<'v>(call: &Call<'v>, value: Value<'v>) -> Result<Probability, Raised> {
-    let probability = if let Some(text) = value.unpack_str() {
-        text.parse().ok()
-    } else if let Some(StarlarkFloat(fraction)) = value.downcast_ref::<StarlarkFloat>() {
-        Probability::from_fraction(*fraction)
-    } else if value.get_type() == "int" {
-        value.unpack_i32().and_then(|it| Probability::from_fraction(f64::from(it) / 100.0))
-    } else {
-        return Err(call.wrong_type("probability=", "a string, a float or an int", value));
+fn duration(call: &mut Call<'_>) -> Result<Duration, Raised> {
+    let Some(value) = call.next("duration")? else {
+        return Err(call.wrong("a duration is required, as in delay(\"500ms\")"));
     };
-    probability.ok_or_else(|| {
-        let mut got = value.to_repr();
-        if got.len() > 60 {
-            "that".clone_into(&mut got);
-        }
-        call.wrong(format_args!(
-            "bad probability {got}; use \"30%\", a float from 0.0 to 1.0, or an int from 0 to 100"
-        ))
+    let text = call.as_string("duration", value)?;
+    parse_duration(text).ok_or_else(|| {
+        call.wrong(format_args!("bad duration {}; use e.g. \"500ms\" or \"2s\"", quoted(text)))
     })
+}
+
+fn result(call: &mut Call<'_>) -> Result<i64, Raised> {
+    let Some(value) = call.next("value")? else {
+        return Err(call.wrong("a value is required, as in returns(0)"));
+    };
+    let number = call.as_int("value", value)?.filter(|it| *it >= 0);
+    number.ok_or_else(|| {
+        let got = short_repr(value);
+        let text = "to make a call fail use deny(), as in deny(\"EIO\")";
+        call.wrong(format_args!("value must be from 0 to {}, got {got}; {text}", i64::MAX))
+    })
+}
+
+fn signal(call: &mut Call<'_>) -> Result<Signal, Raised> {
+    match call.next("signal")? {
+        Some(value) if !value.is_none() => parse_signal(call.as_string("signal", value)?),
+        _ => Ok(Signal::SIGKILL),
+    }
 }

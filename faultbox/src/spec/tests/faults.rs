@@ -1,9 +1,15 @@
 //! `fault`, `fault_start`, `fault_stop`, and what they ask of the host.
 
-use super::{Recorder, call_with, evaluate, file, on_thread, reason, run, statement_error, test};
+use std::{num::NonZeroU64, time::Duration};
+
+use nix::sys::signal::Signal;
+
+use super::{
+    DB, Recorder, call_with, evaluate, file, on_thread, reason, run, statement_error, test,
+};
 use crate::{
     engine::Probability,
-    spec::{Direction, FaultAction, FaultRequest, FaultWindow},
+    spec::{Direction, FaultAction, FaultRequest, FaultRule, FaultWindow, RuleOptions},
 };
 
 /// The requests of a test with these lines.
@@ -34,12 +40,13 @@ fn a_request_says_everything_about_its_rules() {
             let action = match rule.action {
                 FaultAction::Deny(errno) => errno.name(),
                 FaultAction::Allow => "allow",
+                other => other.name(),
             };
-            let (op, label) = (rule.is_op, rule.label.as_deref().unwrap_or("-"));
+            let (op, label) = (rule.is_op, rule.options.label.as_deref().unwrap_or("-"));
             format!(
                 "{}={action} {} {op} {label} {}",
                 rule.keyword,
-                rule.probability,
+                rule.options.probability,
                 names.join(",")
             )
         })
@@ -69,7 +76,7 @@ fn probability_has_three_forms() {
         let requests =
             requests(&format!("fault_start(db, write = deny(\"EIO\", probability = {written}))"));
         let expected = Probability::from_fraction(fraction).unwrap();
-        assert_eq!(requests[0].rules[0].probability, expected, "{written}");
+        assert_eq!(requests[0].rules[0].options.probability, expected, "{written}");
     }
 }
 
@@ -81,9 +88,103 @@ fn direction_is_carried() {
         let requests = requests(&format!(
             "fault_start(db, connect = deny(\"ECONNREFUSED\", direction = \"{written}\"))"
         ));
-        assert_eq!(requests[0].rules[0].direction, Some(direction));
+        assert_eq!(requests[0].rules[0].options.direction, Some(direction));
     }
-    assert_eq!(requests("fault_start(db, connect = deny(\"EIO\"))")[0].rules[0].direction, None);
+    assert_eq!(
+        requests("fault_start(db, connect = deny(\"EIO\"))")[0].rules[0].options.direction,
+        None
+    );
+}
+
+/// The only rule of a test that starts this fault on `db`, beside which there is a service
+/// `cache`.
+fn only_rule(rule: &str) -> FaultRule {
+    let source = format!(
+        "{DB}cache = service(\"cache\", \"x\", interface(\"main\", \"tcp\", 6379))\n\
+         def test_x():\n    fault_start(db, {rule})\n"
+    );
+    let requests = on_thread(move || {
+        let host = Recorder::default();
+        let result = evaluate(&file(&source).unwrap(), &host, |it| it.call("test_x"));
+        assert_eq!(result.unwrap(), Ok(None));
+        host.requests()
+    });
+    let [request] = &*requests else { panic!("{requests:?}") };
+    let [rule] = &*request.rules else { panic!("{request:?}") };
+    rule.clone()
+}
+
+#[test]
+fn effects_are_carried() {
+    for (written, action) in [
+        ("delay(\"500ms\")", FaultAction::Delay(Duration::from_millis(500))),
+        ("delay(duration = \"1m30s\")", FaultAction::Delay(Duration::from_secs(90))),
+        ("returns(7)", FaultAction::Return(7)),
+        ("returns(value = 0)", FaultAction::Return(0)),
+        ("returns(9223372036854775807)", FaultAction::Return(i64::MAX)),
+        ("eof()", FaultAction::Return(0)),
+        ("crash()", FaultAction::Crash(Signal::SIGKILL)),
+        ("crash(\"sigsegv\")", FaultAction::Crash(Signal::SIGSEGV)),
+        ("crash(signal = \"Term\")", FaultAction::Crash(Signal::SIGTERM)),
+        ("crash(signal = None)", FaultAction::Crash(Signal::SIGKILL)),
+    ] {
+        assert_eq!(only_rule(&format!("read = {written}")).action, action, "{written}");
+    }
+}
+
+#[test]
+fn every_effect_takes_the_same_options() {
+    for effect in ["deny(\"EIO\", ", "delay(\"1s\", ", "returns(0, ", "eof(", "crash(\"KILL\", "] {
+        let rule = only_rule(&format!(
+            "read = {effect}probability = \"30%\", label = \"l\", to = cache, nth = 3, max_hits = 2)"
+        ));
+        let expected = RuleOptions {
+            probability: Probability::from_fraction(0.3).unwrap(),
+            label: Some("l".to_owned()),
+            direction: None,
+            to: Some("cache".to_owned()),
+            nth: NonZeroU64::new(3),
+            after: 0,
+            max_hits: NonZeroU64::new(2),
+        };
+        assert_eq!(rule.options, expected, "{effect}");
+        let options = only_rule(&format!("read = {effect}after = 5, max_hits = 1)")).options;
+        assert_eq!((options.after, options.max_hits), (5, NonZeroU64::new(1)));
+        assert!(options.counts());
+    }
+    assert_eq!(only_rule("read = allow()").options, RuleOptions::default());
+    assert!(!only_rule("read = deny(\"EIO\", after = 0)").options.counts());
+}
+
+#[test]
+fn an_ops_path_comes_with_its_rules() {
+    let source = "db = service(\"db\", \"x\", interface(\"main\", \"tcp\", 1), ops = {\n    \
+         \"wal\": op(syscalls = [\"write\", \"connect\"], path = \"/tmp/**/*.wal\")})\n\
+         print(db.name, op([\"fsync\"], path = \"/x\"))\n\
+         def test_x():\n    fault_start(db, wal = deny(\"EIO\"), write = delay(\"1s\"))\n";
+    let (requests, calls) = on_thread(move || {
+        let host = Recorder::default();
+        let result = evaluate(&file(source).unwrap(), &host, |it| it.call("test_x"));
+        assert_eq!(result.unwrap(), Ok(None));
+        (host.requests(), host.calls())
+    });
+    let [wal, write] = &*requests[0].rules else { panic!("{requests:?}") };
+    let glob = wal.path.as_ref().unwrap();
+    assert_eq!(glob.as_str(), "/tmp/**/*.wal");
+    assert!(glob.matches(b"/tmp/a/b/c.wal") && !glob.matches(b"/tmp/a/b/c.log"));
+    assert_eq!(write.path, None);
+    assert_eq!(calls[0], "print db op([\"fsync\", \"fdatasync\"], path=\"/x\")");
+}
+
+#[test]
+fn rules_print_as_they_are_written() {
+    let (_, calls) = run(
+        "print(deny(\"eio\"), delay(\"1500ms\"), returns(3), eof(), crash(\"sigterm\"), allow())",
+    );
+    assert_eq!(
+        calls,
+        ["print deny(\"EIO\") delay(\"1.5s\") returns(3) eof() crash(\"TERM\") allow()"]
+    );
 }
 
 #[test]

@@ -76,6 +76,9 @@ impl Host for Recorder {
             .iter()
             .map(|rule| match rule.action {
                 FaultAction::Deny(errno) => format!("{}=deny({errno})", rule.keyword),
+                FaultAction::Delay(time) => format!("{}=delay({time:?})", rule.keyword),
+                FaultAction::Return(value) => format!("{}=returns({value})", rule.keyword),
+                FaultAction::Crash(signal) => format!("{}=crash({signal})", rule.keyword),
                 FaultAction::Allow => format!("{}=allow", rule.keyword),
             })
             .collect();

@@ -7,6 +7,7 @@ mod host;
 mod language;
 mod limits;
 mod mutations;
+mod rules;
 mod services;
 mod steps;
 

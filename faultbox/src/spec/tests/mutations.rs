@@ -13,7 +13,7 @@ use crate::spec::scan::Scan;
 
 /// A spec that uses everything there is.
 const SPEC: &str = r#"
-db = service("db", "bin/db", interface("main", "tcp", 5432), ops = {"persist": op(["write"])})
+db = service("db", "bin/db", interface("main", "tcp", 5432), ops = {"persist": op(["write"], path = "/tmp/*.wal")})
 api = service("api", "x", interface("a", "http", 1), interface("b", "tcp", 2), args = ["x"],
     env = {"DB": db.main.addr}, depends_on = [db, "db"], healthcheck = http("a:1/x", timeout = "1s"))
 def test_x():
@@ -21,6 +21,8 @@ def test_x():
         return api.a.get(path = "/x", headers = {"k": "v"})
     r = fault(db, write = deny("EIO", probability = "30%", label = "l"), run = work)
     fault_start(db, persist = deny("EIO", probability = 0.5), read = allow(), include_driver = True)
+    fault_start(api, connect = delay("1ms", to = db, after = 1, max_hits = 2), read = eof(nth = 1))
+    fault_start(api, fsync = returns(0, nth = 3), openat = crash("TERM", direction = None))
     fault_stop(db)
     print(db.send(data = "x"), "%s" % db, [x for x in r.data if x], json.encode(r.headers))
     assert_eq(r.status, 200, "m")
@@ -64,6 +66,12 @@ const WORDS: &[&str] = &[
     "api.a",
     "r",
     "deny(\"EIO\")",
+    "delay(\"1s\")",
+    "returns(-1)",
+    "crash()",
+    "eof()",
+    "to",
+    "nth",
     "allow()",
     "lambda: 1",
     "lambda x: x",

@@ -43,7 +43,7 @@ fn a_service_is_declared_in_full() {
             timeout: Duration::from_secs(90)
         })
     );
-    let [(name, Op { syscalls })] = &*api.ops else { panic!("{:?}", api.ops) };
+    let [(name, Op { syscalls, path: None })] = &*api.ops else { panic!("{:?}", api.ops) };
     let calls: Vec<_> = syscalls.iter().map(|it| it.name()).collect();
     assert_eq!(
         (&**name, calls),

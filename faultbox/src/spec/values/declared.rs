@@ -60,7 +60,11 @@ pub(in crate::spec) struct DeclaredOp(
 impl fmt::Display for DeclaredOp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.0.syscalls.iter().map(|it| format!("{:?}", it.name())).collect();
-        write!(f, "op([{}])", names.join(", "))
+        write!(f, "op([{}]", names.join(", "))?;
+        if let Some(path) = &self.0.path {
+            write!(f, ", path={:?}", path.as_str())?;
+        }
+        f.write_str(")")
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{super::RuleName, *};
-use crate::engine::{Driver, Errno, Object, RuleId, Syscall, TargetId};
+use crate::engine::{Decision, Driver, Errno, Object, RuleId, Syscall, TargetId};
 
 fn syscall(name: &str) -> Syscall {
     Syscall::from_name(name).unwrap()
@@ -25,6 +25,7 @@ fn record(time: u64, decision: Decision) -> Record {
         tid: 11,
         syscall: syscall("write"),
         decision,
+        delay: std::time::Duration::ZERO,
         rule: None,
         object: Object::None,
         size: 3,
@@ -134,6 +135,7 @@ fn a_record_is_told_in_the_specs_words() {
             rule_target: Some("db".to_owned()),
             window: Some(2),
             size: 3,
+            latency: Duration::ZERO,
         }
     );
     let EventKind::Syscall { path, rule_target, decision, .. } = &events[1].kind else {

@@ -6,7 +6,7 @@ use std::{env, ffi::CString, panic::catch_unwind};
 
 use crate::engine::Launch;
 
-const ROLE: &str = "FAULTBOX_TEST_ROLE";
+pub(in crate::engine) const ROLE: &str = "FAULTBOX_TEST_ROLE";
 
 /// What a role does with its arguments. Returns its exit code; [`PANICKED`] when it panics.
 pub(in crate::engine) type Role = fn(&[String]) -> i32;
@@ -15,8 +15,13 @@ pub(in crate::engine) type Role = fn(&[String]) -> i32;
 pub(in crate::engine) const PANICKED: i32 = 101;
 
 /// All roles, by name.
-const ROLES: &[&[(&str, Role)]] =
-    &[crate::engine::launch::tests::ROLES, crate::engine::supervisor::tests::roles::ROLES];
+const ROLES: &[&[(&str, Role)]] = &[
+    crate::engine::launch::tests::ROLES,
+    crate::engine::parking::tests::roles::ROLES,
+    crate::engine::supervisor::tests::roles::ROLES,
+    crate::engine::tests::stress::roles::ROLES,
+    crate::engine::supervisor::tests::roles::delayed::ROLES,
+];
 
 #[used]
 #[unsafe(link_section = ".init_array")]

@@ -21,7 +21,7 @@ impl<F: Fn() + Send + Sync> RecordSink for At<F> {
     }
 }
 
-fn at(number: u32, action: impl Fn() + Send + Sync + 'static) -> Arc<dyn RecordSink> {
+pub(super) fn at(number: u32, action: impl Fn() + Send + Sync + 'static) -> Arc<dyn RecordSink> {
     Arc::new(At(AtomicU32::new(0), number, action))
 }
 

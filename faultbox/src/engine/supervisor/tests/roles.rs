@@ -15,6 +15,8 @@ use std::{
 
 use crate::engine::launch::tests::role::Role;
 
+pub(in crate::engine) mod delayed;
+
 /// All of them.
 pub(in crate::engine) const ROLES: &[(&str, Role)] = &[
     ("write-file", |a| errno(append(&a[0]).and_then(|mut file| file.write(b"x")))),

@@ -1,10 +1,7 @@
 //! Rules and windows that hit nothing.
 
 use super::{
-    super::super::{
-        RuleReport,
-        sample::{allowed, call, denied, deny, passed},
-    },
+    super::super::sample::{allowed, call, denied, deny, passed},
     PLAIN, printed, prints,
 };
 use crate::{engine::Decision, spec::FaultAction};
@@ -48,7 +45,7 @@ fn hints_name_what_the_service_did_in_the_window() {
             vec![deny("connect", "ECONNREFUSED", 0).probability("1%").counts(12, 0, 0)],
             |test| test,
         )
-        .service("db", 0, &[]);
+        .service("db", 0, &[("write", 1)]);
     prints(
         &report,
         PLAIN,
@@ -66,7 +63,7 @@ fn hints_name_what_the_service_did_in_the_window() {
     hint: 3 matching calls spared on the test's own connections; include_driver=True hits them, too
     hint: run with --debug to see all intercepted syscalls
   per-service syscall summary:
-    db    0 total, 0 faulted
+    db    1 total, 0 faulted  [write:1]
 ",
     );
 }
@@ -100,10 +97,7 @@ fn windows_that_say_the_same_are_counted_and_idle_ones_noted() {
 
 #[test]
 fn a_rule_that_only_allows_is_no_fault_that_failed_to_fire() {
-    let allow = RuleReport {
-        rule: crate::spec::FaultRule { action: FaultAction::Allow, ..deny("write", "EIO", 0).rule },
-        ..deny("write", "EIO", 0)
-    };
+    let allow = deny("write", "EIO", 0).does(FaultAction::Allow);
     prints(
         &passed("test_allow").window("db", vec![allow], |test| test),
         PLAIN,

@@ -1,0 +1,57 @@
+//! Which rules did what they were for.
+
+use super::{RuleReport, TestReport, WindowReport, plain::one_line, rule_text::action_text};
+
+/// Whether rules that were to break something never did, in the whole test.
+pub(super) fn never_fired(report: &TestReport) -> bool {
+    let rules = report.windows.iter().flat_map(|window| &window.rules);
+    let mut rules = rules.filter(|it| it.rule.action.breaks()).peekable();
+    rules.peek().is_some() && rules.all(|rule| rule.counts.fired == 0)
+}
+
+/// The rules that never fired in any of the windows they were in, each once: `db write=deny(EIO)`.
+pub fn unfired(windows: &[WindowReport]) -> Vec<String> {
+    let mut found: Vec<(&str, &RuleReport, u64)> = Vec::new();
+    for window in windows {
+        for report in window.rules.iter().filter(|it| it.rule.action.breaks()) {
+            let same = found.iter_mut().find(|(service, first, _)| {
+                *service == window.service && first.rule == report.rule
+            });
+            match same {
+                Some((_, _, fired)) => *fired += report.counts.fired,
+                None => found.push((&window.service, report, report.counts.fired)),
+            }
+        }
+    }
+    let unfired = found.into_iter().filter(|(_, _, fired)| *fired == 0);
+    let named = unfired.map(|(service, report, _)| {
+        let keyword = one_line(&report.rule.keyword);
+        format!("{} {keyword}={}", one_line(service), action_text(report.rule.action))
+    });
+    named.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::sample::{deny, passed},
+        *,
+    };
+    use crate::spec::FaultAction;
+
+    #[test]
+    fn a_rule_that_fired_in_one_of_its_windows_has_fired() {
+        let mut allow = deny("connect", "EIO", 0);
+        allow.rule.action = FaultAction::Allow;
+        let report = passed("test_a")
+            .window("db", vec![deny("read", "EIO", 1), deny("write", "EIO", 0)], |it| it)
+            .window("db", vec![deny("read", "EIO", 0), allow], |it| it)
+            .window("db", vec![deny("write", "EIO", 0), deny("write", "ENOSPC", 0)], |it| it)
+            .window("api", vec![deny("write", "EIO", 0)], |it| it);
+        assert_eq!(
+            unfired(&report.windows),
+            ["db write=deny(EIO)", "db write=deny(ENOSPC)", "api write=deny(EIO)"]
+        );
+        assert!(!never_fired(&report));
+    }
+}

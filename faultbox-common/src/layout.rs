@@ -18,6 +18,23 @@ pub fn target_slot(cgroup: u64) -> u32 {
 /// Depths of cgroup at which targets live; see [`Control::levels`].
 pub const LEVELS: usize = 4;
 
+/// `bpf_preempt_disable`. Like the next ones a number of no helper, which stands for a kernel
+/// function: the loader replaces the call by one of the function, or by nothing.
+pub const PREEMPT_DISABLE: i32 = 0x7f00_0001;
+/// `bpf_preempt_enable`.
+pub const PREEMPT_ENABLE: i32 = 0x7f00_0002;
+/// `bpf_local_irq_save`.
+pub const IRQ_SAVE: i32 = 0x7f00_0003;
+/// `bpf_local_irq_restore`.
+pub const IRQ_RESTORE: i32 = 0x7f00_0004;
+/// The functions and their placeholders.
+pub const KERNEL_FUNCTIONS: [(&str, i32); 4] = [
+    ("bpf_preempt_disable", PREEMPT_DISABLE),
+    ("bpf_preempt_enable", PREEMPT_ENABLE),
+    ("bpf_local_irq_save", IRQ_SAVE),
+    ("bpf_local_irq_restore", IRQ_RESTORE),
+];
+
 /// Byte offsets of kernel structures, read from the running kernel's BTF at start. They are
 /// constants to the verifier, because the map they lie in is frozen before programs are loaded.
 #[repr(C)]
@@ -31,6 +48,7 @@ pub struct Layout {
     pub task_files: u32,
     pub task_fs: u32,
     pub files_fdt: u32,
+    pub files_fd_array: u32,
     pub fdt_max_fds: u32,
     pub fdt_fd: u32,
     pub fs_root: u32,
@@ -84,6 +102,7 @@ impl Layout {
         task_files: 0,
         task_fs: 0,
         files_fdt: 0,
+        files_fd_array: 0,
         fdt_max_fds: 0,
         fdt_fd: 0,
         fs_root: 0,
@@ -140,6 +159,8 @@ pub struct Control {
     /// Non-zero while threads may be parked or about to be: calls are looked up in the table of
     /// parked threads.
     pub parks: u32,
+    /// Where this structure lies in the kernel's memory; programs write it. 0: not yet known.
+    pub here: u64,
     /// Calls that a delay should have hit and did not, because their thread could not be parked.
     pub undelayed: u64,
     /// Records that found no room in the ring buffer.

@@ -29,7 +29,8 @@ pub use event::{Decision, Event, NO_RULE, PATH_CAPACITY};
 pub use globs::GlobError;
 pub use globs::{Bits, GLOB_POSITIONS, Globs, MAX_GLOB_SETS, MAX_GLOBS, Matcher, Step};
 pub use layout::{
-    Control, LEVELS, Layout, PROBES, TARGET_SLOTS, TargetInfo, TargetSlot, target_slot,
+    Control, IRQ_RESTORE, IRQ_SAVE, KERNEL_FUNCTIONS, LEVELS, Layout, PREEMPT_DISABLE,
+    PREEMPT_ENABLE, PROBES, TARGET_SLOTS, TargetInfo, TargetSlot, target_slot,
 };
 pub use park::{MAX_PARKED, Park, TOKENS, Token, WAKE_SEIZE, WAKE_SIGNAL, Wake};
 pub use rule::{

@@ -125,6 +125,10 @@ pub struct RuleSet {
     pub count: u32,
     /// The set of globs that the sites' bits are about; 0: none.
     pub globs: u32,
+    /// What the call works on; only programs ask, and user space packs it for them.
+    pub kind: u32,
+    /// To be zero.
+    pub reserved: u32,
     /// In order of declaration.
     pub sites: [Site; MAX_SITES],
 }

@@ -12,6 +12,7 @@ use crate::{
     kernel::{Registers as _, Typed, trace},
     maps::PENDING,
     park,
+    preemption::without,
     report::report,
     target,
 };
@@ -44,6 +45,12 @@ pub struct Pending {
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "fentry/apply")]
 extern "C" fn apply(_ctx: *mut c_void) -> i64 {
+    as_error(without(carry_out))
+}
+
+/// What the function is to return; 0: it runs.
+#[inline(always)]
+fn carry_out() -> i64 {
     let thread = bpf_get_current_pid_tgid();
     let Some(pending) = PENDING.get_ptr_mut(thread) else { return 0 };
     // SAFETY: only this thread's own programs change its entry.
@@ -79,5 +86,5 @@ extern "C" fn apply(_ctx: *mut c_void) -> i64 {
         park::end(pending.outcome.action, pending.outcome.value)
     };
     let _ = PENDING.remove(&thread);
-    as_error(result)
+    result
 }

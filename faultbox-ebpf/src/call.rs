@@ -1,11 +1,12 @@
 //! What is the current call working on? The kernel's half of language.md 1.9.4.
 
 use aya_ebpf::helpers::bpf_probe_read_user;
-use faultbox_common::{Call, Driver, MAX_SYSCALLS, Object, Operand, Peer, Place};
+use faultbox_common::{Call, Control, Driver, MAX_SYSCALLS, Object, Operand, Peer, Place};
 
 use crate::{
     decision::increment,
-    kernel::{Address, Registers, blur, member, offset, read, task},
+    file::{self, ByHelper, Direct, File, Memory},
+    kernel::{Address, Registers, blur, blurred, offset, read},
     maps::KINDS,
     path::{self, Dentry, PathBytes},
     place,
@@ -27,9 +28,9 @@ const SOCK_DGRAM: u16 = 2;
 /// `AT_FDCWD` as an `int`.
 const CWD: u32 = -100i32 as u32;
 
-/// What a call works on, as user space described it in [`KINDS`].
+/// What a call works on, as user space described it in [`KINDS`] and in sets of rules.
 #[derive(Clone, Copy)]
-pub struct Kind(u32);
+pub struct Kind(pub u32);
 
 impl Kind {
     /// Of this system call; `None` when it is not in the table.
@@ -66,8 +67,9 @@ pub struct Seen {
     pub call: Call,
     /// Where the file is, or the directory that a path starts at; none for an absolute one.
     start: Dentry,
-    /// The open file's inode, if there is one.
+    /// The open file's inode, if there is one, and its number.
     inode: u64,
+    number: u64,
     /// The path that the program gave, in its own memory; 0: none.
     given: u64,
 }
@@ -94,10 +96,16 @@ impl Seen {
     /// Looks at the current call's operand, whatever its kind, but does not tell the system's own
     /// files from others: whoever reads the report sees that by the path.
     #[inline(always)]
-    pub fn look(&mut self, kind: Kind, regs: &impl Registers, driver: &Driver) {
+    pub fn look(
+        &mut self,
+        kind: Kind,
+        regs: &impl Registers,
+        driver: &Driver,
+        control: *mut Control,
+    ) {
         let index = kind.argument();
         if kind.is(Operand::Fd) {
-            self.find_descriptor(regs.argument(index) as u32, driver);
+            self.look_at_descriptor(regs.argument(index) as u32, driver, control);
         } else if kind.is(Operand::Path) {
             self.find_path(regs.argument(index), None);
         } else if kind.is(Operand::PathAt) {
@@ -108,12 +116,6 @@ impl Seen {
         } else {
             self.call.object = Object::Plain;
         }
-    }
-
-    /// Looks at a descriptor of the current task.
-    #[inline(always)]
-    pub fn look_at_descriptor(&mut self, descriptor: u32, driver: &Driver) {
-        self.find_descriptor(descriptor, driver);
     }
 
     /// Looks at a path, relative to a directory or to the working directory.
@@ -131,7 +133,7 @@ impl Seen {
     #[inline(always)]
     pub fn place_of_file(&self, globs: u32) -> Place {
         if matches!(self.call.object, Object::File) {
-            place::of_file(self.inode, &self.start, globs)
+            place::of_file(self.inode, self.number, &self.start, globs)
         } else {
             Place::default()
         }
@@ -147,30 +149,53 @@ impl Seen {
         }
     }
 
+    /// Looks at a descriptor of the current task.
     #[inline(always)]
-    fn find_descriptor(&mut self, descriptor: u32, driver: &Driver) {
-        let output = descriptor == 1 || descriptor == 2;
-        if output {
+    pub fn look_at_descriptor(&mut self, descriptor: u32, driver: &Driver, control: *mut Control) {
+        let found = file::find(descriptor);
+        // The verifier knows the number of each descriptor that was found. It must not follow the
+        // rest once for each of them.
+        // SAFETY: a live map value.
+        let unknown = unsafe { core::ptr::read_volatile(&raw const (*control).here) };
+        let descriptor = blurred(descriptor.into(), unknown) as u32;
+        if descriptor == 1 || descriptor == 2 {
             // Whatever it is, unless something better is known below.
             self.call.object = Object::Stdio;
         }
-        let Some(file) = file_of(descriptor) else { return };
-        let Some(inode) = read::<Address>(file, offset!(file_f_inode)) else { return };
-        let mode = read::<u16>(inode, offset!(inode_i_mode)).unwrap_or(0) & S_IFMT;
+        // A failed read means a file that rules do not know, never a failed call.
+        let _ = match found {
+            Some(File::Near(file)) => self.look_at_file(file, Direct(control), descriptor, driver),
+            Some(File::Far(file)) => self.look_at_file(file, ByHelper, descriptor, driver),
+            None => None,
+        };
+    }
+
+    #[inline(always)]
+    fn look_at_file(
+        &mut self,
+        file: Address,
+        memory: impl Memory,
+        descriptor: u32,
+        driver: &Driver,
+    ) -> Option<()> {
+        let inode = memory.follow(file, offset!(file_f_inode))?;
+        let mode = memory.load::<u16>(inode, offset!(inode_i_mode))? & S_IFMT;
         if mode == S_IFREG || mode == S_IFDIR {
-            self.start = Dentry::of_file(file);
-            self.inode = inode as u64;
+            self.start = Dentry::of_file(file, memory)?;
+            self.inode = memory.number(inode);
+            self.number = memory.load(inode, offset!(inode_i_ino))?;
             self.call.object = Object::File;
         } else if mode == S_IFSOCK {
-            // A failed read means a socket that rules do not know, never a failed call.
-            let _ = self.look_at_socket(file, driver);
-        } else if mode == S_IFIFO && !output {
-            if !is_unnamed_pipe(inode) {
+            self.look_at_socket(memory.load(file, offset!(file_private_data))?, driver)?;
+        } else if mode == S_IFIFO && descriptor != 1 && descriptor != 2 {
+            let system = memory.follow(inode, offset!(inode_i_sb))?;
+            if memory.load::<u64>(system, offset!(super_s_magic))? != PIPEFS_MAGIC {
                 self.call.object = Object::Fifo;
             } else if descriptor == 0 {
                 self.call.object = Object::Stdio;
             }
         }
+        Some(())
     }
 
     /// A program cannot wait for a page: a path in memory that the process has never touched,
@@ -184,7 +209,9 @@ impl Seen {
         if first != b'/' {
             self.start = match directory {
                 Some(descriptor) if descriptor != CWD => {
-                    file_of(descriptor).map_or(Dentry::NONE, Dentry::of_file)
+                    file::find_far(descriptor)
+                        .and_then(|file| Dentry::of_file(file, ByHelper))
+                        .unwrap_or(Dentry::NONE)
                 }
                 _ => Dentry::working_directory(),
             };
@@ -192,8 +219,7 @@ impl Seen {
     }
 
     #[inline(always)]
-    fn look_at_socket(&mut self, file: Address, driver: &Driver) -> Option<()> {
-        let socket: Address = read(file, offset!(file_private_data))?;
+    fn look_at_socket(&mut self, socket: Address, driver: &Driver) -> Option<()> {
         let kind: u16 = read(socket, offset!(socket_type))?;
         let sock: Address = read(socket, offset!(socket_sk))?;
         let family: u16 = read(sock, offset!(sock_family))?;
@@ -233,28 +259,6 @@ impl Seen {
 }
 
 #[inline(always)]
-fn file_of(descriptor: u32) -> Option<Address> {
-    let files: Address = member(task(), offset!(task_files));
-    if files.is_null() {
-        return None;
-    }
-    let table: Address = member(files, offset!(files_fdt));
-    if table.is_null() || descriptor >= member::<u32>(table, offset!(fdt_max_fds)) {
-        return None;
-    }
-    let slots: Address = member(table, offset!(fdt_fd));
-    let file: Address = read(slots, descriptor as usize * size_of::<Address>())?;
-    (!file.is_null()).then_some(file)
-}
-
-#[inline(always)]
-fn is_unnamed_pipe(inode: Address) -> bool {
-    read::<Address>(inode, offset!(inode_i_sb))
-        .and_then(|sb| read::<u64>(sb, offset!(super_s_magic)))
-        .is_none_or(|magic| magic == PIPEFS_MAGIC)
-}
-
-#[inline(always)]
 fn is_named(sock: Address) -> Option<bool> {
     read::<Address>(sock, offset!(unix_addr)).map(|address| !address.is_null())
 }
@@ -267,7 +271,7 @@ fn mapped(v4: [u8; 4]) -> [u8; 16] {
 
 #[inline(always)]
 fn address_asked_for(regs: &impl Registers, driver: &Driver) -> Option<Peer> {
-    let file = file_of(regs.argument(0) as u32)?;
+    let file = file::find_far(regs.argument(0) as u32)?;
     let inode: Address = read(file, offset!(file_f_inode))?;
     if read::<u16>(inode, offset!(inode_i_mode))? & S_IFMT != S_IFSOCK {
         return None;

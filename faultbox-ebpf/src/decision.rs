@@ -2,7 +2,7 @@
 
 use core::arch::asm;
 
-use faultbox_common::{Counters, MAX_SITES, Place, Rule, RuleSet, decide};
+use faultbox_common::{ACTION_DELAY, Counters, MAX_SITES, Place, Rule, RuleSet, decide};
 
 use crate::{
     apply::Pending,
@@ -75,9 +75,16 @@ pub fn count_fired(slots: &[u16; MAX_SITES], fired: Fired) {
     }
 }
 
-/// Finds what all rules of a set do to a call, and which of them fired.
+/// Finds what all rules of a set do to a call, and which of them fired. With `at_once`, those that
+/// end the call are counted here; the others are when it is known whether they can be carried out.
 #[inline(always)]
-pub fn decide_by_all(set: &RuleSet, place: Place, decided: &mut Pending, unknown: u64) {
+pub fn decide_by_all(
+    set: &RuleSet,
+    place: Place,
+    decided: &mut Pending,
+    at_once: bool,
+    unknown: u64,
+) {
     let mut fired = 0u64;
     for i in 0..MAX_SITES {
         if i as u32 >= set.count {
@@ -95,7 +102,12 @@ pub fn decide_by_all(set: &RuleSet, place: Place, decided: &mut Pending, unknown
         if armed && rule.generation == site.generation {
             let verdict = decide(rule, &InMap(pointer), site, &decided.seen.call, place);
             if decided.outcome.add(rule, verdict) {
-                fired |= 1 << i;
+                if at_once && rule.action != ACTION_DELAY {
+                    // SAFETY: a field of a live map value.
+                    increment(unsafe { &raw mut (*pointer).counters.fired }.cast());
+                } else {
+                    fired |= 1 << i;
+                }
             }
         }
         decided.slots[i] = site.slot as u16;

@@ -14,7 +14,7 @@ use aya_ebpf::{
     macros::kprobe,
     programs::ProbeContext,
 };
-use faultbox_common::{ACTION_NONE, NO_RULE, Object, Place, TargetInfo};
+use faultbox_common::{ACTION_NONE, Control, NO_RULE, Object, Place, TargetInfo};
 
 use crate::{
     apply::Pending,
@@ -23,6 +23,7 @@ use crate::{
     kernel::{Probed, Registers, Typed, blur, clear, trace},
     maps::PENDING,
     park,
+    preemption::without,
     report::report,
     target,
 };
@@ -61,16 +62,15 @@ fn decide_here<R: Registers>(
     regs: &R,
     defers: bool,
     can_wait: bool,
-    look: impl FnOnce(&mut Seen, &R, &TargetInfo, Kind),
+    look: impl FnOnce(&mut Seen, &R, &TargetInfo, Kind, *mut Control),
     place: impl FnOnce(&Seen, u32) -> Place,
 ) -> Verdict {
     let Some(control) = target::control() else { return Verdict::Runs };
     let Some(target) = target::current_by(control) else { return Verdict::Runs };
-    let thread = bpf_get_current_pid_tgid();
     if defers {
         // What an earlier call of this thread left because it failed before its hook, whether or
         // not there are still rules.
-        let _ = PENDING.remove(&thread);
+        let _ = PENDING.remove(bpf_get_current_pid_tgid());
     }
     let syscall = regs.syscall();
     // SAFETY: user space changes the word at any time.
@@ -89,14 +89,13 @@ fn decide_here<R: Registers>(
                 if left.outcome.delay != 0 || !left.outcome.runs() {
                     left.syscall = syscall;
                     left.resumed = 1;
-                    let _ = PENDING.insert(thread, &*left, 0);
+                    let _ = PENDING.insert(bpf_get_current_pid_tgid(), &*left, 0);
                 }
                 return Verdict::Runs;
             }
         }
     }
     let Some(set) = target::rules(target, syscall) else { return Verdict::Runs };
-    let Some(kind) = Kind::of(syscall) else { return Verdict::Runs };
     clear(&mut decided);
     // SAFETY: all zeros is a valid value.
     let decided = unsafe { decided.assume_init_mut() };
@@ -106,15 +105,16 @@ fn decide_here<R: Registers>(
         // SAFETY: no preconditions.
         decided.time = unsafe { bpf_ktime_get_ns() };
     }
-    look(&mut decided.seen, regs, target, kind);
-    decided.seen.forget(thread);
+    let unknown = regs.unknown();
+    look(&mut decided.seen, regs, target, Kind(set.kind), control);
+    decided.seen.forget(unknown);
     let mut place = place(&decided.seen, set.globs);
-    blur(&mut place, thread);
-    decide_by_all(set, place, decided, thread);
+    blur(&mut place, unknown);
+    decide_by_all(set, place, decided, !defers, unknown);
     let ends = !decided.outcome.runs();
     let waits = decided.outcome.delay != 0;
     if defers && (ends || waits) {
-        let _ = PENDING.insert(thread, &*decided, 0);
+        let _ = PENDING.insert(bpf_get_current_pid_tgid(), &*decided, 0);
         return Verdict::Runs;
     }
     let mut parked = false;
@@ -128,7 +128,7 @@ fn decide_here<R: Registers>(
             decided.outcome.delay = 0;
         }
     }
-    if ends || parked {
+    if decided.fired != 0 && (ends || parked) {
         count_fired(&decided.slots, decided.fired);
     }
     if trace() > 0 {
@@ -167,13 +167,14 @@ macro_rules! entry {
         #[unsafe(no_mangle)]
         #[unsafe(link_section = concat!("fentry/", stringify!($returning)))]
         extern "C" fn $returning(ctx: *mut c_void) -> i64 {
-            returned(decide_here(&Typed::of_entry(ctx), false, true, $look, $place))
+            let decide = || decide_here(&Typed::of_entry(ctx), false, true, $look, $place);
+            returned(without(decide))
         }
 
         #[unsafe(no_mangle)]
         #[unsafe(link_section = concat!("fentry/", stringify!($deferring)))]
         extern "C" fn $deferring(ctx: *mut c_void) -> i64 {
-            decide_here(&Typed::of_entry(ctx), true, true, $look, $place);
+            without(|| decide_here(&Typed::of_entry(ctx), true, true, $look, $place));
             0
         }
 
@@ -194,8 +195,9 @@ entry!(
     defer_fd,
     override_fd,
     |seen: &Seen, globs| seen.place_of_file(globs),
-    |seen, regs, target, kind| {
-        seen.look_at_descriptor(regs.argument(kind.argument()) as u32, &target.driver);
+    |seen, regs, target, kind, control| {
+        let descriptor = regs.argument(kind.argument()) as u32;
+        seen.look_at_descriptor(descriptor, &target.driver, control);
     }
 );
 entry!(
@@ -203,7 +205,7 @@ entry!(
     defer_path,
     override_path,
     |seen: &Seen, globs| seen.place_of_path(globs),
-    |seen, regs, _, kind| {
+    |seen, regs, _, kind, _| {
         seen.look_at_path(regs.argument(kind.argument()), None);
     }
 );
@@ -212,7 +214,7 @@ entry!(
     defer_path_at,
     override_path_at,
     |seen: &Seen, globs| seen.place_of_path(globs),
-    |seen, regs, _, kind| {
+    |seen, regs, _, kind, _| {
         let index = kind.argument();
         let directory = regs.argument(index.wrapping_sub(1)) as u32;
         seen.look_at_path(regs.argument(index), Some(directory));
@@ -223,11 +225,11 @@ entry!(
     defer_address,
     override_address,
     |_, _| Place::default(),
-    |seen, regs, target, _| {
+    |seen, regs, target, _, _| {
         seen.look_at_address(regs, &target.driver);
     }
 );
-entry!(return_plain, defer_plain, override_plain, |_, _| Place::default(), |seen, _, _, _| seen
+entry!(return_plain, defer_plain, override_plain, |_, _| Place::default(), |seen, _, _, _, _| seen
     .call
     .object =
     Object::Plain);

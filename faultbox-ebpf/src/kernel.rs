@@ -4,10 +4,12 @@ use core::{arch::asm, ffi::c_void, mem::MaybeUninit};
 
 use aya_ebpf::{
     EbpfContext as _,
-    helpers::{bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_task_pt_regs},
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_task_pt_regs,
+    },
     programs::{ProbeContext, RawTracePointContext},
 };
-use faultbox_common::Layout;
+use faultbox_common::{Control, Layout};
 
 /// An address in the kernel.
 pub type Address = *const c_void;
@@ -51,6 +53,33 @@ pub fn read<T: Copy>(base: Address, offset: usize) -> Option<T> {
 pub fn member<T: Copy>(base: Address, offset: usize) -> T {
     // SAFETY: the verifier checks type and offset, and the kernel clears what faults.
     unsafe { core::ptr::read_volatile(base.cast::<u8>().wrapping_add(offset).cast()) }
+}
+
+/// The address in a pointer whose type the verifier knows, as a number.
+///
+/// The verifier allows no arithmetic on such a pointer but to subtract another one, which makes a
+/// number. That other one is of the switches; as a number it is in memory there.
+#[inline(always)]
+pub fn number(pointer: Address, control: *mut Control) -> u64 {
+    // SAFETY: the first who comes writes the word, and others write the same.
+    let here = unsafe {
+        let here = &raw mut (*control).here;
+        if here.read_volatile() == 0 {
+            here.write_volatile(control as u64);
+        }
+        here.read_volatile()
+    };
+    let mut address = pointer as u64;
+    // SAFETY: arithmetic on registers.
+    unsafe {
+        asm!(
+            "{a} -= {b}",
+            a = inout(reg) address,
+            b = in(reg) control,
+            options(pure, nomem, nostack),
+        );
+    }
+    address.wrapping_add(here)
 }
 
 /// Makes the verifier forget what it knows of a word.
@@ -118,6 +147,12 @@ pub trait Registers {
     /// The word at this offset, which must be a constant to the verifier.
     fn word(&self, offset: usize) -> u64;
 
+    /// Any number that the verifier knows nothing of: see [`blurred`].
+    #[inline(always)]
+    fn unknown(&self) -> u64 {
+        bpf_get_current_pid_tgid()
+    }
+
     /// The call's number.
     #[inline(always)]
     fn syscall(&self) -> u32 {
@@ -171,6 +206,11 @@ impl Typed {
 }
 
 impl Registers for Typed {
+    #[inline(always)]
+    fn unknown(&self) -> u64 {
+        self.stack()
+    }
+
     #[inline(always)]
     fn word(&self, offset: usize) -> u64 {
         // SAFETY: the verifier checks that the offset lies within `struct pt_regs`.

@@ -28,7 +28,8 @@ static NOTHING: Outcome = Outcome { delay: 0, value: 0, rule: NO_RULE, action: 0
 /// Counts a call, and records it unless the hook on the call does that.
 #[raw_tracepoint(tracepoint = "sys_enter")]
 fn sys_enter(ctx: RawTracePointContext) -> i32 {
-    let Some(target) = target::current() else { return 0 };
+    let Some(control) = target::control() else { return 0 };
+    let Some(target) = target::current_by(control) else { return 0 };
     let regs = Untyped::of_tracepoint(&ctx);
     if offset!(regs_cs) != 0 && regs.word(offset!(regs_cs)) == USER32_CS {
         return 0;
@@ -52,7 +53,7 @@ fn sys_enter(ctx: RawTracePointContext) -> i32 {
     let seen = unsafe { seen.assume_init_mut() };
     // SAFETY: no preconditions.
     let time = unsafe { bpf_ktime_get_ns() };
-    seen.look(kind, &regs, &target.driver);
+    seen.look(kind, &regs, &target.driver, control);
     seen.forget(bpf_get_current_pid_tgid());
     report(target, syscall, time, &regs, seen, &NOTHING);
     0

@@ -14,7 +14,10 @@ use faultbox_common::{
     is_system_text,
 };
 
-use crate::kernel::{Address, blurred, clear, offset, task};
+use crate::{
+    file::Memory,
+    kernel::{Address, blurred, clear, offset, task},
+};
 
 /// Names of a path that a walk follows; a deeper path is cut there and is nobody's system path.
 const DEPTH: usize = 24;
@@ -62,8 +65,11 @@ impl Dentry {
 
     /// Of an open file.
     #[inline(always)]
-    pub fn of_file(file: Address) -> Self {
-        Self::read(file as u64, offset!(file_f_path))
+    pub fn of_file(file: Address, memory: impl Memory) -> Option<Self> {
+        let at = offset!(file_f_path);
+        let mount = memory.number(memory.follow(file, at)?);
+        let dentry = memory.number(memory.follow(file, at + size_of::<Address>())?);
+        Some(Self { dentry, mount })
     }
 
     /// The current task's working directory.

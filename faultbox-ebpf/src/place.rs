@@ -34,13 +34,12 @@ fn place(answer: u64) -> Place {
 /// closed. (Not noticed are a mount that is moved while files on it are open, and that a process
 /// sees another root than the one that asked first.)
 #[inline(always)]
-pub fn of_file(inode: u64, start: &Dentry, globs: u32) -> Place {
+pub fn of_file(inode: u64, number: u64, start: &Dentry, globs: u32) -> Place {
     let epoch = match GLOBS.get(globs) {
         // SAFETY: user space writes it before any rule names the set.
         Some(set) if globs != 0 => unsafe { core::ptr::read_volatile(&raw const set.epoch) },
         _ => 0,
     };
-    let number: u64 = read(inode as Address, offset!(inode_i_ino)).unwrap_or(0);
     let renames = match offset!(rename_sequence) {
         0 => 0,
         address => read::<u32>(address as Address, 0).unwrap_or(0),

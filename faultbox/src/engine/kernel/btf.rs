@@ -173,6 +173,7 @@ impl Types {
             task_files: self.offset("task_struct", "files")?,
             task_fs: self.offset("task_struct", "fs")?,
             files_fdt: self.offset("files_struct", "fdt")?,
+            files_fd_array: self.offset("files_struct", "fd_array")?,
             fdt_max_fds: self.offset("fdtable", "max_fds")?,
             fdt_fd: self.offset("fdtable", "fd")?,
             fs_root: self.offset("fs_struct", "root")?,

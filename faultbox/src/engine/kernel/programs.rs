@@ -108,7 +108,7 @@ impl Kernel {
                     KernelError::Load(text(&error))
                 }
             })?;
-        let programs = TracingPrograms::new(OBJECT, &ebpf)?;
+        let programs = TracingPrograms::new(OBJECT, &ebpf, &types)?;
         let control = Mapping::new(1, Some(array(&ebpf, "CONTROL")?.fd().as_fd()))?;
         let abilities = probe(&programs, &types, &control, &mut ebpf);
         let mut kinds: Array<MapData, u32> = Array::try_from(take(&mut ebpf, "KINDS")?)?;
@@ -279,8 +279,11 @@ impl Kernel {
         let mut place = 0;
         if set.count > 0 {
             place = self.free_sets.pop_front().ok_or(KernelError::Sets)?;
+            let operand = Syscall::from_number(key.syscall).map_or(0, kind);
             // SAFETY: in bounds; no program is told of a free place.
-            unsafe { self.sets.slot(place.into()).write_volatile(*set) };
+            unsafe {
+                self.sets.slot(place.into()).write_volatile(RuleSet { kind: operand, ..*set });
+            }
         }
         let entry = &self.set_of.get(key.target)[key.syscall as usize % MAX_SYSCALLS];
         let before = entry.swap(place, Ordering::SeqCst);

@@ -22,6 +22,9 @@ use aya_obj::{
     Object,
     generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_prog_type},
 };
+use faultbox_common::KERNEL_FUNCTIONS;
+
+use super::btf::Types;
 
 /// When the program runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +88,33 @@ fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
     }
 }
 
+/// Replaces the placeholders of `KERNEL_FUNCTIONS`: by calls where the kernel has them all, and
+/// else by jumps to the next instruction, which the verifier removes.
+fn place_kernel_functions(object: &mut Object, types: &Types) {
+    const CALL: u8 = 0x85;
+    const JUMP: u8 = 0x05;
+    const KERNEL_FUNCTION: u8 = 2;
+    let ids: Option<Vec<_>> = KERNEL_FUNCTIONS
+        .iter()
+        .map(|(name, placeholder)| Some((*placeholder, types.function(name)?)))
+        .collect();
+    for code in object.functions.values_mut() {
+        for instruction in &mut code.instructions {
+            let is_call = instruction.code == CALL && instruction.src_reg() == 0;
+            if !is_call || !KERNEL_FUNCTIONS.iter().any(|(_, it)| *it == instruction.imm) {
+                continue;
+            }
+            let id = ids.as_ref().and_then(|ids| ids.iter().find(|it| it.0 == instruction.imm));
+            if let Some((_, id)) = id {
+                instruction.set_src_reg(KERNEL_FUNCTION);
+                instruction.imm = *id as i32;
+            } else {
+                (instruction.code, instruction.imm) = (JUMP, 0);
+            }
+        }
+    }
+}
+
 fn load_types(types: &[u8]) -> io::Result<OwnedFd> {
     // SAFETY: all zeros is a valid `bpf_attr`.
     let mut attr: bpf_attr = unsafe { zeroed() };
@@ -118,7 +148,7 @@ pub(crate) struct TracingLink {
 
 impl TracingPrograms {
     /// `elf` must be what `ebpf` was loaded from, and no map may have been taken out of it.
-    pub(crate) fn new(elf: &[u8], ebpf: &Ebpf) -> Result<Self, ProgramError> {
+    pub(crate) fn new(elf: &[u8], ebpf: &Ebpf, types: &Types) -> Result<Self, ProgramError> {
         let damaged = |e: &dyn std::fmt::Display| ProgramError::Object(e.to_string());
         let mut object = Object::parse(elf).map_err(|e| damaged(&e))?;
         let definitions = std::mem::take(&mut object.maps);
@@ -135,6 +165,7 @@ impl TracingPrograms {
         let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
         object.relocate_maps(maps.into_iter(), &text).map_err(|e| damaged(&e))?;
         object.relocate_calls(&text).map_err(|e| damaged(&e))?;
+        place_kernel_functions(&mut object, types);
         let features =
             aya::features().btf().ok_or_else(|| damaged(&"the kernel takes no types"))?;
         let types = object.fixup_and_sanitize_btf(features).map_err(|e| damaged(&e))?;

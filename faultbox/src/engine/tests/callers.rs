@@ -51,8 +51,13 @@ fn nth_breaks_exactly_one_call_of_eight_threads() {
         let counts = injection.lift()[0].1;
         let missed = engine.misses() - before;
         let failed: i64 = results[..THREADS].iter().sum();
-        assert_eq!((counts.fired, failed), (1, 1), "nth={n}: {results:?}");
-        assert_eq!(counts.matched + missed, (THREADS * WRITES) as u64, "nth={n}");
+        let said = format!("nth={n}: {counts:?}, {failed} failed, {missed} missed");
+        // A preemptible kernel may skip the program for others while a thread was preempted in
+        // it. Such calls are counted, for the whole machine: others write, too.
+        let all = (THREADS * WRITES) as u64;
+        assert!(counts.matched <= all && all <= counts.matched + missed, "{said}");
+        let due = u64::from(counts.matched >= n);
+        assert_eq!((counts.fired, failed as u64), (due, due), "{said}");
     }
 }
 

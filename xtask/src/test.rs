@@ -155,10 +155,10 @@ struct Run<'a> {
 
 /// Of the unit tests: those of the in-kernel rungs.
 const ENGINE_TESTS: &[&str] = &["engine::tests::", "engine::kernel::"];
-/// Of the integration tests: the tutorial under faults, real servers, who else is hit, what a kill leaves, and the two
+/// Of the integration tests: the tutorial and the matrices under faults, real servers, who else is hit, what a kill leaves, and the two
 /// commands that need no spec.
 const KERNEL_TESTS: &[&str] =
-    &["tutorial::", "servers::", "neighbours::", "kill::", "run::", "attach::"];
+    &["tutorial::", "domain::", "servers::", "neighbours::", "kill::", "run::", "attach::"];
 /// Of these: where it matters that two rungs share the calls.
 const MIXED_TESTS: &[&str] = &["tutorial::", "servers::"];
 /// Kills of the runner in a guest; natively there are 50.

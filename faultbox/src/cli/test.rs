@@ -44,7 +44,8 @@ pub(super) struct TestArguments {
     /// Which calls to record
     #[arg(long, value_name = "LEVEL", default_value = "default")]
     trace: TraceName,
-    /// How long a test may take, such as 500ms or 1m30s
+    /// How long a test may take, such as 500ms or 1m30s; fault scenarios and matrices say it
+    /// themselves
     #[arg(long, value_name = "DURATION", default_value = "180s", value_parser = duration)]
     timeout: Duration,
     /// Fail tests in which a rule never fired

@@ -4,7 +4,12 @@ use super::{RuleReport, TestReport, WindowReport, plain::one_line, rule_text::ac
 
 /// Whether rules that were to break something never did, in the whole test.
 pub(super) fn never_fired(report: &TestReport) -> bool {
-    let rules = report.windows.iter().flat_map(|window| &window.rules);
+    nothing_fired(&report.windows)
+}
+
+/// The same for the windows of a test.
+pub fn nothing_fired(windows: &[WindowReport]) -> bool {
+    let rules = windows.iter().flat_map(|window| &window.rules);
     let mut rules = rules.filter(|it| it.rule.action.breaks()).peekable();
     rules.peek().is_some() && rules.all(|rule| rule.counts.fired == 0)
 }

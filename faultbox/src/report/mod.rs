@@ -3,6 +3,7 @@
 mod firing;
 mod hints;
 mod log_line;
+mod matrix;
 mod model;
 mod plain;
 mod rule_lines;
@@ -12,8 +13,9 @@ mod style;
 mod terminal;
 mod trace_lines;
 
-pub use firing::unfired;
+pub use firing::{nothing_fired, unfired};
 pub use log_line::{Level, log_line};
+pub use matrix::MatrixReport;
 pub use model::{Outcome, RuleReport, ServiceReport, TestReport, WindowReport};
 pub(crate) use rule_text::decision_text;
 pub use style::Style;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     engine::{RuleCounts, Syscall},
-    spec::{FaultRule, Location},
+    spec::{FaultRule, Location, TestKind},
     trace::Event,
 };
 
@@ -29,10 +29,14 @@ pub enum Outcome {
 pub struct TestReport {
     /// The full name, such as `test_ping`.
     pub name: String,
+    /// What made it a test.
+    pub kind: TestKind,
     /// The spec file as the user named it.
     pub file: String,
     /// How it ended.
     pub outcome: Outcome,
+    /// What the test, or its scenario, returned, as a spec would write it; `None` for `None`.
+    pub returned: Option<String>,
     /// From the first service's start to the verdict.
     pub duration: Duration,
     /// Of its stream of chance.

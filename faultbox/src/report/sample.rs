@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Outcome, RuleReport, ServiceReport, TestReport, WindowReport};
 use crate::{
     engine::{Decision, Errno, RuleCounts, Syscall, expand_keyword},
-    spec::{FaultAction, FaultRule, Location, RuleOptions},
+    spec::{FaultAction, FaultRule, Location, RuleOptions, TestKind},
     trace::{Event, EventKind},
 };
 
@@ -21,8 +21,10 @@ pub(super) fn syscall(name: &str) -> Syscall {
 pub(super) fn passed(name: &str) -> TestReport {
     TestReport {
         name: name.to_owned(),
+        kind: TestKind::Function,
         file: "fault-test.star".to_owned(),
         outcome: Outcome::Passed,
+        returned: None,
         duration: Duration::from_micros(200_900),
         seed: 0,
         strict_faults: false,

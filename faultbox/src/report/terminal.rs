@@ -3,9 +3,9 @@
 use std::io::{self, Write};
 
 use super::{
-    Outcome, Style, TestReport,
+    MatrixReport, Outcome, Style, TestReport,
     firing::never_fired,
-    plain::{lines, one_line, shell_word},
+    plain::{counted, lines, one_line, shell_word},
     rule_lines::rule_lines,
     service_lines::{output_lines, summary_lines},
     trace_lines::trace_lines,
@@ -16,6 +16,8 @@ pub struct Terminal<W> {
     out: W,
     style: Style,
     repeated: Option<Repeated>,
+    /// Whether a table was the last that was written.
+    is_after_table: bool,
 }
 
 /// What the final line must know of tests that ran several times.
@@ -29,7 +31,7 @@ struct Repeated {
 impl<W: Write> Terminal<W> {
     /// Writes to `out`.
     pub fn new(out: W, style: Style) -> Self {
-        Self { out, style, repeated: None }
+        Self { out, style, repeated: None, is_after_table: false }
     }
 
     /// The block of a test that ran once. An interrupted one has no verdict and so no block: the
@@ -123,10 +125,30 @@ impl<W: Write> Terminal<W> {
         self.out
     }
 
+    /// The table of a matrix, from a blank line on; nothing when none of its cells was run.
+    pub fn matrix(&mut self, report: &MatrixReport) -> io::Result<()> {
+        let lines = report.lines(self.style);
+        if lines.is_empty() {
+            return Ok(());
+        }
+        self.write(&lines)?;
+        self.is_after_table = true;
+        Ok(())
+    }
+
     /// Everything under the header.
     fn body(&self, report: &TestReport) -> Vec<String> {
         let style = self.style;
         let mut block = Vec::new();
+        if style.debug
+            && let Some(returned) = &report.returned
+        {
+            block.push(format!("  return: {}", one_line(returned)));
+        }
+        if report.kind.is_brief() && report.outcome == Outcome::Passed && !style.debug {
+            block.extend(self.warnings(report));
+            return block;
+        }
         let failed = if let Outcome::Failed { reason, location } = &report.outcome {
             let mut reason = lines(reason).into_iter();
             block.push(format!("  reason: {}", reason.next().unwrap_or_default()));
@@ -148,17 +170,7 @@ impl<W: Write> Terminal<W> {
         };
         block.extend(trace_lines(report, style.debug));
         block.extend(rule_lines(report, style));
-        if report.dropped > 0 {
-            let plural = if report.dropped == 1 { "" } else { "s" };
-            block.push(format!(
-                "  {}: {} trace record{plural} dropped (counters are exact)",
-                style.warning(),
-                report.dropped
-            ));
-        }
-        for warning in &report.warnings {
-            block.push(format!("  {}: {}", style.warning(), one_line(warning)));
-        }
+        block.extend(self.warnings(report));
         if failed || style.debug || never_fired(report) {
             block.extend(summary_lines(&report.services));
         }
@@ -168,10 +180,27 @@ impl<W: Write> Terminal<W> {
         block
     }
 
-    /// Writes lines at once, so that nothing else comes between them.
+    /// What is no failure and has to be said all the same.
+    fn warnings(&self, report: &TestReport) -> Vec<String> {
+        let warning = self.style.warning();
+        let mut lines = Vec::new();
+        if report.dropped > 0 {
+            let records = counted(report.dropped, "trace record");
+            lines.push(format!("  {warning}: {records} dropped (counters are exact)"));
+        }
+        lines.extend(report.warnings.iter().map(|it| format!("  {warning}: {}", one_line(it))));
+        lines
+    }
+
+    /// Writes lines at once, so that nothing else comes between them. What follows a table stands
+    /// apart from it.
     fn write(&mut self, lines: &[String]) -> io::Result<()> {
         let mut text = lines.join("\n");
         text.push('\n');
+        if self.is_after_table && !text.starts_with('\n') {
+            text.insert(0, '\n');
+        }
+        self.is_after_table = false;
         self.out.write_all(text.as_bytes())
     }
 }

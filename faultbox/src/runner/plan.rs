@@ -1,5 +1,7 @@
 //! Which tests of a file are to run, and with which seeds.
 
+use crate::spec::TestDeclaration;
+
 /// Which tests, and how often.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Selection {
@@ -13,10 +15,10 @@ pub(crate) struct Selection {
 
 impl Selection {
     /// The tests to run, of these.
-    pub(crate) fn choose(&self, tests: &[String]) -> Vec<String> {
-        let is_chosen = |test: &&String| match &self.test {
+    pub(crate) fn choose(&self, tests: &[TestDeclaration]) -> Vec<TestDeclaration> {
+        let is_chosen = |test: &&TestDeclaration| match &self.test {
             None => true,
-            Some(name) => *test == name || test.strip_prefix("test_") == Some(name),
+            Some(name) => test.name == *name || test.name.strip_prefix("test_") == Some(name),
         };
         tests.iter().filter(is_chosen).cloned().collect()
     }
@@ -31,11 +33,18 @@ impl Selection {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::TestKind;
 
     fn choose(name: Option<&str>) -> Vec<String> {
-        let tests = ["test_a", "test_ab", "test_test_a"].map(str::to_owned);
+        let tests = ["test_a", "test_ab", "test_test_a"].map(|name| TestDeclaration {
+            name: name.to_owned(),
+            kind: TestKind::Function,
+            timeout: None,
+            must_fire: false,
+        });
         let test = name.map(str::to_owned);
-        Selection { test, runs: 1, seed: 0 }.choose(&tests)
+        let chosen = Selection { test, runs: 1, seed: 0 }.choose(&tests);
+        chosen.into_iter().map(|it| it.name).collect()
     }
 
     #[test]

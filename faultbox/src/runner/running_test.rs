@@ -16,9 +16,12 @@ use super::{
 use crate::{
     engine::{Engine, Exit, TargetId},
     protocol::{self, Dialer, Limit},
-    spec::{FaultRequest, FaultWindow, Host, HostError, ScopeId, Service, Step, StepReply},
+    spec::{FaultRequest, Host, HostError, ScopeId, Service, Step, StepReply},
     trace::{EventKind, Log},
 };
+
+/// The longest wait between two looks at what may end the test.
+const SLICE: Duration = Duration::from_millis(50);
 
 /// Why a test was told to end before it had finished.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +39,6 @@ pub(crate) struct RunningTest<'a> {
     engine: &'a Engine,
     sandbox: &'a Sandbox,
     log: &'a Arc<Log>,
-    timeout: Duration,
     deadline: Cell<Instant>,
     /// False while the file is evaluated once more, which says nothing new.
     is_running: Cell<bool>,
@@ -48,7 +50,7 @@ pub(crate) struct RunningTest<'a> {
 }
 
 impl<'a> RunningTest<'a> {
-    /// A test without services, whose time begins now.
+    /// A test without services; its file has this long to be evaluated.
     pub(crate) fn new(
         engine: &'a Engine,
         sandbox: &'a Sandbox,
@@ -60,7 +62,6 @@ impl<'a> RunningTest<'a> {
             engine,
             sandbox,
             log,
-            timeout,
             deadline: Cell::new(after(timeout)),
             is_running: Cell::new(false),
             declared: RefCell::default(),
@@ -78,9 +79,9 @@ impl<'a> RunningTest<'a> {
         *self.services.borrow_mut() = services;
     }
 
-    /// The test function is called now; its time begins.
-    pub(crate) fn begin(&self) {
-        self.deadline.set(after(self.timeout));
+    /// The test function is called now and may take this long.
+    pub(crate) fn begin(&self, timeout: Duration) {
+        self.deadline.set(after(timeout));
         self.is_running.set(true);
     }
 
@@ -175,13 +176,8 @@ impl Host for RunningTest<'_> {
     fn fault(&self, request: &FaultRequest) -> Result<ScopeId, HostError> {
         let (declared, targets) = (self.declared.borrow(), self.targets.borrow());
         let places = Places { services: &declared, targets: &targets };
-        let opened = self.faults.borrow_mut().open(request, places).map_err(|error| {
-            let builtin = match request.window {
-                FaultWindow::Scoped => "fault()",
-                FaultWindow::Imperative => "fault_start()",
-            };
-            HostError(format!("{builtin}: {error}"))
-        })?;
+        let opened = self.faults.borrow_mut().open(request, places);
+        let opened = opened.map_err(|error| HostError(error.to_string()))?;
         let mut keywords: Vec<_> = request.rules.iter().map(|it| it.keyword.clone()).collect();
         keywords.sort();
         let Opened { window, replaced } = opened;
@@ -204,6 +200,31 @@ impl Host for RunningTest<'_> {
             self.close(window);
         }
         self.settle();
+    }
+
+    fn sleep(&self, time: Duration) {
+        let end = after(time).min(self.deadline.get());
+        while !self.is_cancelled() {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            interrupt::wait(left.min(SLICE));
+        }
+        self.note_ends();
+        self.settle();
+    }
+
+    fn time_left(&self) -> Duration {
+        self.deadline.get().saturating_duration_since(Instant::now())
+    }
+
+    fn has_timed_out(&self) -> bool {
+        self.cancellation() == Some(Cancellation::TimedOut)
+    }
+
+    fn warn(&self, text: &str) {
+        self.warnings.borrow_mut().push(text.to_owned());
     }
 
     fn print(&self, line: &str) {
@@ -242,6 +263,20 @@ impl Host for Loading {
     fn lift(&self, _: ScopeId) {}
 
     fn lift_imperative(&self, _: &str) {}
+
+    fn sleep(&self, _: Duration) {}
+
+    fn time_left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    fn has_timed_out(&self) -> bool {
+        !interrupt::requested() && Instant::now() >= self.deadline
+    }
+
+    fn warn(&self, text: &str) {
+        message(format_args!("warning: {text}"));
+    }
 
     fn print(&self, line: &str) {
         message(line);

@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     engine::{Engine, Options},
-    report::{Outcome, Style, Terminal, TestReport},
-    spec::{SpecError, SpecFile, evaluate},
+    report::{MatrixReport, Outcome, Style, Terminal, TestReport},
+    spec::{Declarations, Matrix, SpecError, SpecFile, TestDeclaration, TestKind, evaluate},
 };
 
 /// What `faultbox test` was asked to do.
@@ -97,7 +97,9 @@ impl<W: Write> Write for Patient<W> {
 /// A file and the tests chosen of it.
 struct Suite {
     file: SpecFile,
-    tests: Vec<String>,
+    tests: Vec<TestDeclaration>,
+    /// All that the file has.
+    matrices: Vec<Matrix>,
 }
 
 /// What has happened so far.
@@ -170,9 +172,10 @@ fn load_all(order: &Order) -> LoadedFiles {
     let mut all = LoadedFiles { suites: Vec::new(), any_unusable: false, known: Vec::new() };
     for path in &order.files {
         match load(path, order.timeout) {
-            Ok((file, tests)) => {
-                all.suites.push(Suite { file, tests: order.selection.choose(&tests) });
-                all.known.extend(tests);
+            Ok((file, Declarations { tests, matrices, .. })) => {
+                let chosen = order.selection.choose(&tests);
+                all.suites.push(Suite { file, tests: chosen, matrices });
+                all.known.extend(tests.into_iter().map(|it| it.name));
             }
             Err(error) => {
                 all.any_unusable = true;
@@ -186,12 +189,12 @@ fn load_all(order: &Order) -> LoadedFiles {
 }
 
 /// Reads and evaluates a file for what it declares, where there is stack enough.
-fn load(path: &Path, timeout: Duration) -> Result<(SpecFile, Vec<String>), SpecError> {
+fn load(path: &Path, timeout: Duration) -> Result<(SpecFile, Declarations), SpecError> {
     let work = || {
         let file = SpecFile::read(path)?;
         let host = Loading::within(timeout);
-        let tests = evaluate(&file, &host, |loaded| loaded.declarations().tests.clone())?;
-        Ok((file, tests))
+        let declarations = evaluate(&file, &host, |loaded| loaded.declarations().clone())?;
+        Ok((file, declarations))
     };
     thread::scope(|scope| {
         let thread = thread::Builder::new().name("load".to_owned()).stack_size(STACK);
@@ -231,6 +234,9 @@ fn run_all(
 ) -> io::Result<()> {
     let mut number = 0;
     for suite in suites {
+        let repeated = order.selection.runs > 1;
+        let mut matrices: Vec<MatrixReport> =
+            suite.matrices.iter().map(|it| MatrixReport::new(it.clone(), repeated)).collect();
         for test in &suite.tests {
             let mut reports: Vec<TestReport> = Vec::new();
             for seed in order.selection.seeds() {
@@ -249,9 +255,17 @@ fn run_all(
                 keep(&mut reports, report);
             }
             match reports.as_slice() {
-                [only] if order.selection.runs == 1 => terminal.test(only)?,
+                [only] if !repeated => terminal.test(only)?,
                 reports => terminal.runs(reports)?,
             }
+            if let TestKind::Cell { matrix, scenario, fault } = test.kind
+                && let Some(matrix) = matrices.get_mut(matrix)
+            {
+                matrix.add(scenario, fault, &reports);
+            }
+        }
+        for matrix in &matrices {
+            terminal.matrix(matrix)?;
         }
     }
     Ok(())

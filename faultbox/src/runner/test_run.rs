@@ -23,8 +23,10 @@ use super::{
 use crate::{
     engine::{Engine, RecordSink, TraceLevel},
     protocol::go_duration,
-    report::{Level, Outcome, ServiceReport, TestReport, WindowReport, log_line, unfired},
-    spec::{FailureKind, Loaded, Location, Service, Source, SpecFile, evaluate},
+    report::{
+        Level, Outcome, ServiceReport, TestReport, WindowReport, log_line, nothing_fired, unfired,
+    },
+    spec::{FailureKind, Loaded, Location, Service, Source, SpecFile, TestDeclaration, evaluate},
     trace::{Log, Names, faulted_per_service},
 };
 
@@ -58,8 +60,8 @@ pub(crate) struct TestRun<'a> {
     pub(crate) setting: Setting<'a>,
     /// Where it is defined.
     pub(crate) file: &'a SpecFile,
-    /// Its full name.
-    pub(crate) test: &'a str,
+    /// Which.
+    pub(crate) test: &'a TestDeclaration,
     /// Of its streams of chance.
     pub(crate) seed: u64,
     /// Its number in the session, from 1.
@@ -69,6 +71,8 @@ pub(crate) struct TestRun<'a> {
 /// How a test ended, before anything is stopped.
 struct Verdict {
     outcome: Outcome,
+    /// What the test, or its scenario, returned, as a spec would write it.
+    returned: Option<String>,
     duration: Duration,
     /// Whether nobody may wait for the services.
     kill: bool,
@@ -88,7 +92,7 @@ impl TestRun<'_> {
 
     fn execute(self) -> TestReport {
         let Setting { engine, session, timeout, debug, .. } = self.setting;
-        self.say("running test", &[("test", self.test)]);
+        self.say("running test", &[("test", &self.test.name)]);
         let sandbox = match Sandbox::enter(session, self.number) {
             Ok(sandbox) => sandbox,
             Err(error) => return self.failed(error.to_string()),
@@ -106,6 +110,7 @@ impl TestRun<'_> {
             evaluate(self.file, &test, |loaded| self.test(loaded, &test, &sandbox, &outputs, &log));
         let verdict = verdict.unwrap_or_else(|error| Verdict {
             outcome: failure(error.text, error.location),
+            returned: None,
             duration: Duration::ZERO,
             kill: true,
         });
@@ -143,7 +148,12 @@ impl TestRun<'_> {
             warnings.push(format!("the tracer that delays calls was killed {restarts} times"));
         }
         let outcome = match verdict.outcome {
-            Outcome::Passed if self.setting.strict_faults => judge_strictly(&windows),
+            Outcome::Passed
+                if self.setting.strict_faults
+                    || (self.test.must_fire && nothing_fired(&windows)) =>
+            {
+                judge_strictly(&windows)
+            }
             outcome => outcome,
         };
         let result = match outcome {
@@ -151,9 +161,10 @@ impl TestRun<'_> {
             Outcome::Failed { .. } => "fail",
             Outcome::Interrupted => "interrupted",
         };
-        self.say("test completed", &[("test", self.test), ("result", result)]);
+        self.say("test completed", &[("test", &self.test.name), ("result", result)]);
         TestReport {
             outcome,
+            returned: verdict.returned,
             duration: verdict.duration,
             events,
             windows,
@@ -183,12 +194,11 @@ impl TestRun<'_> {
                 // What the last healthcheck has caused must not be taken for the test's doing.
                 quiet.wait();
             }
-            test.begin();
-            loaded.call(self.test).map_err(|failed| {
+            let timeout = self.test.timeout.unwrap_or(self.setting.timeout);
+            test.begin(timeout);
+            loaded.call(&self.test.name).map_err(|failed| {
                 let reason = match failed.kind {
-                    FailureKind::Timeout => {
-                        format!("timed out after {}", go_duration(self.setting.timeout))
-                    }
+                    FailureKind::Timeout => format!("timed out after {}", go_duration(timeout)),
                     _ => failed.reason,
                 };
                 (reason, failed.location)
@@ -199,17 +209,21 @@ impl TestRun<'_> {
         test.lift_all();
         test.note_ends();
         test.settle();
+        let mut returned = None;
         let outcome = match (result, &cancellation) {
             (_, Some(Cancellation::EngineFailed(why))) => {
                 failure(format!("the fault engine failed: {why}"), None)
             }
-            (Ok(_), _) => Outcome::Passed,
+            (Ok(value), _) => {
+                returned = value;
+                Outcome::Passed
+            }
             (Err(_), Some(Cancellation::Interrupted)) => Outcome::Interrupted,
             (Err((reason, location)), _) => failure(reason, location),
         };
         // A service that hangs is the likeliest reason for a timeout: no need to ask it nicely.
         let kill = cancellation.is_some_and(|it| it != Cancellation::Interrupted);
-        Verdict { outcome, duration, kill }
+        Verdict { outcome, returned, duration, kill }
     }
 
     fn start(
@@ -294,9 +308,11 @@ impl TestRun<'_> {
     /// The report of a run that failed for this reason and did nothing else.
     fn failed(self, reason: String) -> TestReport {
         TestReport {
-            name: self.test.to_owned(),
+            name: self.test.name.clone(),
+            kind: self.test.kind,
             file: self.file.path().to_owned(),
             outcome: failure(reason, None),
+            returned: None,
             duration: Duration::ZERO,
             seed: self.seed,
             strict_faults: self.setting.strict_faults,

@@ -1,15 +1,9 @@
 //! What a file declares, checked as a whole once it is evaluated.
 
-use std::collections::HashMap;
-
-use starlark::{
-    environment::Module,
-    syntax::{AstModule, ast::StmtP},
-    values::Value,
-};
+use std::{collections::HashMap, time::Duration};
 
 use super::{
-    Location, Service, SpecError, SpecFile, file,
+    Service, SpecError, SpecFile,
     suggest::{did_you_mean, quoted},
 };
 
@@ -18,71 +12,77 @@ use super::{
 pub struct Declarations {
     /// In the order declared. Their `depends_on` name each other without a cycle.
     pub services: Vec<Service>,
-    /// Names of the test functions in ascending byte order, `test_` included. At least one.
-    pub tests: Vec<String>,
+    /// In ascending byte order of their names, which are unique. At least one.
+    pub tests: Vec<TestDeclaration>,
+    /// What was given to `scenario()`, in the order registered.
+    pub scenarios: Vec<Scenario>,
+    /// In the order declared.
+    pub matrices: Vec<Matrix>,
 }
 
-/// Where the functions of a file are defined at its top level, in the order written.
-pub(super) type Definitions = Vec<(String, Location)>;
-
-/// The definitions at the top level.
-pub(super) fn definitions(module: &AstModule) -> Definitions {
-    let statement = module.statement();
-    let statements = match &statement.node {
-        StmtP::Statements(statements) => statements.as_slice(),
-        _ => std::slice::from_ref(statement),
-    };
-    statements
-        .iter()
-        .filter_map(|statement| match &statement.node {
-            StmtP::Def(def) => Some((
-                def.name.node.ident.clone(),
-                file::location(&module.file_span(statement.span)),
-            )),
-            _ => None,
-        })
-        .collect()
+/// A test, to be called by its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TestDeclaration {
+    /// `test_` included.
+    pub name: String,
+    /// What made it a test.
+    pub kind: TestKind,
+    /// How long it may take, when that was said or is fixed; else as long as ordinary tests.
+    pub timeout: Option<Duration>,
+    /// Whether it fails when it has rules and none of them did anything.
+    pub must_fire: bool,
 }
 
-/// The tests of an evaluated module.
-pub(super) fn tests(
-    file: &SpecFile,
-    module: &Module<'_>,
-    definitions: &Definitions,
-) -> Result<Vec<String>, SpecError> {
-    let mut places: HashMap<&str, &Location> = HashMap::new();
-    for (name, place) in definitions.iter().filter(|(name, _)| name.starts_with("test_")) {
-        if places.insert(name, place).is_some() {
-            // Starlark would let the second hide the first, and so a test vanish.
-            let text = format!("test {} declared twice", quoted(name));
-            return Err(file.error_at(place.clone(), text));
-        }
+/// What makes a test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TestKind {
+    /// A function called `test_…`.
+    Function,
+    /// `scenario()`.
+    Scenario,
+    /// `fault_scenario()`.
+    FaultScenario,
+    /// A cell of a `fault_matrix()`.
+    Cell {
+        /// Index into [`Declarations::matrices`].
+        matrix: usize,
+        /// Index of its row.
+        scenario: usize,
+        /// Index of its column.
+        fault: usize,
+    },
+}
+
+impl TestKind {
+    /// Whether a header says all of a test that has passed (language.md, D20).
+    pub fn is_brief(self) -> bool {
+        matches!(self, Self::Scenario | Self::Cell { .. })
     }
-    let mut tests = Vec::new();
-    for name in module.names().filter(|name| name.starts_with("test_")) {
-        let name = name.as_str();
-        // Only `def` and `lambda` have parameters to be known; anything else is not a test.
-        let Some(parameters) = module.get(name).and_then(Value::parameters_spec) else {
-            continue;
-        };
-        if parameters.len() > 0 {
-            let text = format!("test {}: a test function takes no parameters", quoted(name));
-            return Err(match places.get(name) {
-                Some(place) => file.error_at((*place).clone(), text),
-                None => SpecError::whole(format!("{}: {text}", file.path())),
-            });
-        }
-        tests.push(name.to_owned());
+}
+
+/// A function given to `scenario()`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scenario {
+    /// The variable that it is in the root file.
+    pub name: String,
+}
+
+/// A `fault_matrix()`: which scenarios run under which faults.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Matrix {
+    /// Names of the rows, in the order written. At least one.
+    pub scenarios: Vec<String>,
+    /// Names of the columns, in the order written. At least one.
+    pub faults: Vec<String>,
+    /// Rows and columns of the cells that are no tests.
+    pub excluded: Vec<(usize, usize)>,
+}
+
+impl Matrix {
+    /// Whether the cell is none.
+    pub fn is_excluded(&self, scenario: usize, fault: usize) -> bool {
+        self.excluded.contains(&(scenario, fault))
     }
-    if tests.is_empty() {
-        return Err(SpecError::whole(format!(
-            "no tests found in {} (define test_* functions, scenario(), fault_scenario() or \
-             fault_matrix())",
-            file.path()
-        )));
-    }
-    tests.sort_unstable();
-    Ok(tests)
 }
 
 /// Checks that every `depends_on` is declared and that none leads back to where it began.

@@ -20,6 +20,14 @@ const LONGEST: f64 = 365.0 * 24.0 * 3.6e12;
 /// Reads a duration in the syntax of Go's `time.ParseDuration`, without a sign. `None` unless it
 /// is well formed, positive and at most a year.
 pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
+    parse_wait(text).filter(|it| !it.is_zero())
+}
+
+/// The same, and nothing at all is a duration, too: `"0ms"`.
+pub(super) fn parse_wait(text: &str) -> Option<Duration> {
+    if text.is_empty() {
+        return None;
+    }
     let mut rest = text;
     let mut nanoseconds = 0.0;
     while !rest.is_empty() {
@@ -33,7 +41,8 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
         nanoseconds += number * unit;
         rest = &rest[name.len()..];
     }
-    (1.0..=LONGEST).contains(&nanoseconds).then(|| Duration::from_nanos(nanoseconds.round() as u64))
+    let is_whole = nanoseconds == 0.0 || nanoseconds >= 1.0;
+    (is_whole && nanoseconds <= LONGEST).then(|| Duration::from_nanos(nanoseconds.round() as u64))
 }
 
 #[cfg(test)]
@@ -53,6 +62,16 @@ mod tests {
             ("1h2m3s4ms", Duration::from_millis(3_723_004)),
         ] {
             assert_eq!(parse_duration(text), Some(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn waiting_may_take_no_time() {
+        for text in ["0ms", "0s", "0.0us"] {
+            assert_eq!((parse_wait(text), parse_duration(text)), (Some(Duration::ZERO), None));
+        }
+        for text in ["", "0", "0.1ns", "-1s"] {
+            assert_eq!(parse_wait(text), None, "{text}");
         }
     }
 

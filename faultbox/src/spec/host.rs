@@ -134,6 +134,18 @@ pub trait Host {
     /// Switches off everything that `fault_start` has on for this service.
     fn lift_imperative(&self, service: &str);
 
+    /// Waits that long, or until the test is to end.
+    fn sleep(&self, time: Duration);
+
+    /// How much is left of the test's time.
+    fn time_left(&self) -> Duration;
+
+    /// Whether the test's time is over; false when it is to end for another reason.
+    fn has_timed_out(&self) -> bool;
+
+    /// Notes something to be said of the test that is no failure.
+    fn warn(&self, text: &str);
+
     /// Takes a line of `print()`.
     fn print(&self, line: &str);
 

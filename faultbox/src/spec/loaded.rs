@@ -5,7 +5,10 @@ use starlark::{PrintHandler, environment::Module, eval::Evaluator};
 use super::{
     Declarations, FailureKind, Host, SpecError, SpecFile, TestFailure, builtins,
     context::Context,
-    declarations::{check_dependencies, definitions, tests},
+    declarations::check_dependencies,
+    discovery::{definitions, scenarios, tests},
+    failure::Raised,
+    values::Registry,
 };
 
 /// How many calls may be inside each other. Measured: they take 1 to 4 MiB of stack.
@@ -39,6 +42,7 @@ pub fn evaluate<R>(
     let definitions = definitions(&ast);
     Module::with_temp_heap(|module| {
         builtins::announce_missing(&module);
+        Registry::attach(&module);
         let context = Context::new(host);
         let printer = Printer(host);
         let mut eval = Evaluator::new(&module);
@@ -66,8 +70,13 @@ pub fn evaluate<R>(
         })?;
         let services = context.services();
         check_dependencies(file, &services)?;
-        let tests = tests(file, &module, &definitions)?;
-        let declarations = Declarations { services, tests };
+        let registry = Registry::of(&eval).map_err(|error| SpecError::whole(error.to_string()))?;
+        let declarations = Declarations {
+            services,
+            tests: tests(file, &module, &definitions, registry)?,
+            scenarios: scenarios(&module, registry),
+            matrices: registry.matrices(),
+        };
         Ok(then(&mut Loaded { eval, context: &context, declarations }))
     })
 }
@@ -78,20 +87,27 @@ impl Loaded<'_, '_, '_> {
         &self.declarations
     }
 
-    /// Calls a test by its full name. Returns what it returned, as `repr()` shows it, unless that
-    /// is `None`.
+    /// Calls a test by its full name. Returns what it, or its scenario, returned, as `repr()`
+    /// shows it, unless that is `None`.
     pub fn call(&mut self, test: &str) -> Result<Option<String>, TestFailure> {
-        let Some(function) = self.eval.module().get(test) else {
-            let reason = format!("no test is called {test:?}");
-            return Err(TestFailure { reason, kind: FailureKind::Error, location: None });
-        };
+        let registered = Registry::of(&self.eval).ok().and_then(|registry| registry.find(test));
         self.context.set_running(true);
-        let result = self.eval.eval_function(function, &[], &[]);
+        let result = if let Some(registered) = &registered {
+            registered.composition.run(&mut self.eval)
+        } else if let Some(function) = self.eval.module().get(test) {
+            self.eval.eval_function(function, &[], &[])
+        } else {
+            Err(Raised::error(format!("no test is called {test:?}")).into())
+        };
         self.context.set_running(false);
         match result {
             Ok(value) if value.is_none() => Ok(None),
             Ok(value) => Ok(Some(value.to_repr())),
-            Err(error) => Err(TestFailure::of(&error, self.context)),
+            Err(error) => {
+                let failure = TestFailure::of(&error, self.context);
+                let declared = registered.and_then(|it| it.location);
+                Err(TestFailure { location: failure.location.or(declared), ..failure })
+            }
         }
     }
 }

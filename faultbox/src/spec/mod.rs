@@ -5,8 +5,10 @@
 
 mod arguments;
 mod builtins;
+mod composition;
 mod context;
 mod declarations;
+mod discovery;
 mod duration;
 mod error;
 mod failure;
@@ -15,6 +17,7 @@ mod host;
 mod loaded;
 mod mentions;
 mod model;
+mod monitors;
 mod nesting;
 mod scan;
 mod signal;
@@ -23,7 +26,7 @@ mod suggest;
 mod tests;
 mod values;
 
-pub use declarations::Declarations;
+pub use declarations::{Declarations, Matrix, Scenario, TestDeclaration, TestKind};
 pub(crate) use duration::parse_duration;
 pub use error::SpecError;
 pub use failure::{FailureKind, TestFailure};

@@ -17,7 +17,7 @@ use super::{
     project::{Place, await_end, share_machine},
 };
 
-/// Three tests of which the second waits for a service that never answers.
+/// Three tests, of which the second is to be filled in.
 const SPEC: &str = r#"
 db = service("db", "{bin}/mock-db", interface("main", "tcp", 5432), healthcheck = tcp("localhost:5432"))
 silent = service("silent", "/bin/sleep", interface("main", "tcp", 7777), args = ["1000"])
@@ -25,19 +25,34 @@ silent = service("silent", "/bin/sleep", interface("main", "tcp", 7777), args = 
 def test_a():
     assert_eq(db.main.send(data = "PING"), "PONG")
 
-def test_b():
-    print("now")
-    for _ in range(1000000):
-        for _ in range(1000000):
-            pass
+{test_b}
 
 def test_c():
     pass
 "#;
 
+/// A second test that computes without end.
+const BUSY: &str = r#"
+def test_b():
+    print("now")
+    for _ in range(1000000):
+        for _ in range(1000000):
+            pass
+"#;
+
+/// One that waits, and would pass if it were left to wait until its time is over.
+const ASLEEP: &str = r#"
+def b():
+    print("now")
+    sleep("99s")
+    fail("awake")
+
+fault_scenario("b", scenario = b, expect = expect_hang(), timeout = "100s")
+"#;
+
 /// Starts the spec and returns when the second test is under way.
-fn in_the_middle(place: &Place) -> Child {
-    let spec = place.spec("long.star", SPEC);
+fn in_the_middle(place: &Place, test_b: &str) -> Child {
+    let spec = place.spec("long.star", &SPEC.replace("{test_b}", test_b));
     let mut child = place.faultbox_test(&["--quiet", &spec]).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let said = lines.find(|line| line.as_ref().is_ok_and(|it| it == "now"));
@@ -47,10 +62,10 @@ fn in_the_middle(place: &Place) -> Child {
     child
 }
 
-fn interrupted_by(send: impl Fn(Pid)) {
+fn interrupted_by(test_b: &str, send: impl Fn(Pid)) {
     let place = Place::new();
     let _shared = share_machine();
-    let child = in_the_middle(&place);
+    let child = in_the_middle(&place, test_b);
     let begin = Instant::now();
     send(Pid::from_raw(child.id() as i32));
     let run = await_end(child, begin).expect(130);
@@ -62,17 +77,22 @@ fn interrupted_by(send: impl Fn(Pid)) {
 #[test]
 fn ctrl_c_stops_the_test_cleans_up_and_says_what_did_not_run() {
     // A terminal sends it to the whole group.
-    interrupted_by(|runner| killpg(runner, Signal::SIGINT).unwrap());
+    interrupted_by(BUSY, |runner| killpg(runner, Signal::SIGINT).unwrap());
+}
+
+#[test]
+fn a_test_that_sleeps_is_woken_and_has_not_hung() {
+    interrupted_by(ASLEEP, |runner| killpg(runner, Signal::SIGINT).unwrap());
 }
 
 #[test]
 fn sigterm_does_the_same() {
-    interrupted_by(|runner| kill(runner, Signal::SIGTERM).unwrap());
+    interrupted_by(BUSY, |runner| kill(runner, Signal::SIGTERM).unwrap());
 }
 
 #[test]
 fn impatience_leaves_no_litter_either() {
-    interrupted_by(|runner| {
+    interrupted_by(BUSY, |runner| {
         for _ in 0..20 {
             let _ = killpg(runner, Signal::SIGINT);
             thread::sleep(Duration::from_millis(1));

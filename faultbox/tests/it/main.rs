@@ -9,6 +9,7 @@
 mod attach;
 mod bad_specs;
 mod command_line;
+mod domain;
 mod evidence;
 mod interruption;
 mod kill;

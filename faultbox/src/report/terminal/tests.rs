@@ -6,6 +6,7 @@ use super::{
 };
 use crate::engine::Decision;
 
+mod brief;
 mod effects;
 mod hints;
 mod idle;

@@ -1,4 +1,4 @@
-//! `fault()`, `fault_start()`, `fault_stop()` (language.md 1.9.2).
+//! `fault()`, `fault_start()`, `fault_stop()` (language.md 1.9.2), `fault_all()` (2.5).
 
 use std::sync::Arc;
 
@@ -6,18 +6,19 @@ use starlark::{
     environment::GlobalsBuilder,
     eval::{Arguments, Evaluator},
     starlark_module,
-    values::{Value, ValueLike, function::FUNCTION_TYPE, none::NoneType},
+    values::{Value, ValueLike, none::NoneType},
 };
 
 use crate::spec::{
-    FaultAction, FaultRequest, FaultRule, FaultWindow, Host, RuleOptions, ScopeId, Service,
+    FaultRequest, FaultWindow, Service,
     arguments::Call,
+    composition::{Scopes, run_under},
     context::Context,
     failure::Raised,
-    values::{RuleValue, ServiceValue},
+    values::{AssumptionValue, ServiceValue},
 };
 
-use super::keyword::{self, Covered};
+use super::{fault_rules, function};
 
 #[starlark_module]
 pub(super) fn register(builder: &mut GlobalsBuilder) {
@@ -28,12 +29,33 @@ pub(super) fn register(builder: &mut GlobalsBuilder) {
     ) -> starlark::Result<Value<'v>> {
         let host = Context::of(eval)?.test("fault()")?;
         let mut call = Call::new("fault()", arguments, eval.heap())?;
-        let service = target(&mut call)?;
+        let target = call.next("target")?;
+        if let Some(assumption) = target.and_then(ValueLike::downcast_ref::<AssumptionValue>) {
+            let run = callback(&mut call)?;
+            refuse_rules(&mut call)?;
+            let (rules, monitors) = (&assumption.rules, &assumption.monitors);
+            let (result, _scopes) = run_under(eval, host, rules, monitors, run)?;
+            return result;
+        }
+        let service = service(&call, target)?;
         let run = callback(&mut call)?;
-        let request = request(call, &service, FaultWindow::Scoped)?;
-        let scope = host.fault(&request).map_err(Raised::from)?;
+        let request = request(&mut call, &service, FaultWindow::Scoped)?;
         // Lifts when dropped, and so whatever way the callback ends.
-        let _scope = Scope { host, scope };
+        let _scopes = Scopes::install(host, [(call.who(), &request)])?;
+        eval.eval_function(run, &[], &[])
+    }
+
+    /// Breaks calls of several services while a function runs, and returns what it returned.
+    fn fault_all<'v>(
+        arguments: &Arguments<'v, '_>,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> starlark::Result<Value<'v>> {
+        let host = Context::of(eval)?.test("fault_all()")?;
+        let mut call = Call::new("fault_all()", arguments, eval.heap())?;
+        let services = services(&mut call)?;
+        let run = callback(&mut call)?;
+        let requests = requests(&mut call, &services, FaultWindow::Scoped)?;
+        let _scopes = Scopes::install(host, requests.iter().map(|it| (call.who(), it)))?;
         eval.eval_function(run, &[], &[])
     }
 
@@ -48,8 +70,8 @@ pub(super) fn register(builder: &mut GlobalsBuilder) {
         if call.named("run").is_some() {
             return Err(call.wrong("run= belongs to fault(); fault_stop() ends this one").into());
         }
-        let request = request(call, &service, FaultWindow::Imperative)?;
-        host.fault(&request).map_err(Raised::from)?;
+        let request = request(&mut call, &service, FaultWindow::Imperative)?;
+        host.fault(&request).map_err(|error| call.wrong(error))?;
         Ok(NoneType)
     }
 
@@ -67,21 +89,17 @@ pub(super) fn register(builder: &mut GlobalsBuilder) {
     }
 }
 
-/// Rules that are on for as long as this exists.
-struct Scope<'h> {
-    host: &'h dyn Host,
-    scope: ScopeId,
-}
-
-impl Drop for Scope<'_> {
-    fn drop(&mut self) {
-        self.host.lift(self.scope);
-    }
-}
+/// Other keywords of these calls.
+const OWN: &[&str] = &["run", "include_driver"];
 
 /// The service that is meant.
 fn target(call: &mut Call<'_>) -> Result<Arc<Service>, Raised> {
-    let Some(value) = call.next("target")? else {
+    let value = call.next("target")?;
+    service(call, value)
+}
+
+fn service<'v>(call: &Call<'v>, value: Option<Value<'v>>) -> Result<Arc<Service>, Raised> {
+    let Some(value) = value else {
         return Err(call.wrong("a service is required as first argument"));
     };
     match value.downcast_ref::<ServiceValue>() {
@@ -90,111 +108,72 @@ fn target(call: &mut Call<'_>) -> Result<Arc<Service>, Raised> {
     }
 }
 
+/// The services of a list, each once.
+fn services(call: &mut Call<'_>) -> Result<Vec<Arc<Service>>, Raised> {
+    let Some(value) = call.next("services")? else {
+        return Err(call.wrong("a list of services is required as first argument"));
+    };
+    let mut services: Vec<Arc<Service>> = Vec::new();
+    for (i, value) in call.as_list("services", value)?.into_iter().enumerate() {
+        let Some(ServiceValue { service, .. }) = value.downcast_ref() else {
+            return Err(call.wrong_type(&format!("services[{i}]"), "a service", value));
+        };
+        if services.iter().any(|it| it.name == service.name) {
+            return Err(call.wrong(format_args!("service {:?} is listed twice", service.name)));
+        }
+        services.push(service.clone());
+    }
+    if services.is_empty() {
+        return Err(call.wrong("the list of services must not be empty"));
+    }
+    Ok(services)
+}
+
 /// The function of `run=`, known to need no arguments.
 fn callback<'v>(call: &mut Call<'v>) -> Result<Value<'v>, Raised> {
     let Some(run) = call.optional("run") else {
         return Err(call.wrong("run= (a function without parameters) is required"));
     };
-    if run.get_type() != FUNCTION_TYPE {
-        return Err(call.wrong_type("run=", "a function without parameters", run));
-    }
-    if run.parameters_spec().is_some_and(|it| !it.can_fill_with_args(0, &[])) {
-        let name = run.function_name().unwrap_or("the given one");
-        let text = format!("run= must be a function without parameters, but {name} has some");
-        return Err(call.wrong(text));
-    }
-    Ok(run)
+    function::without_parameters(call, "run=", run)
 }
 
-/// The rules of the remaining keywords.
+/// The rules of the remaining keywords on a service.
 fn request(
-    mut call: Call<'_>,
-    service: &Service,
+    call: &mut Call<'_>,
+    service: &Arc<Service>,
     window: FaultWindow,
 ) -> Result<FaultRequest, Raised> {
+    let mut requests = requests(call, std::slice::from_ref(service), window)?;
+    requests.pop().ok_or_else(|| call.wrong("no service to fault (a bug in faultbox)"))
+}
+
+/// The rules of the remaining keywords, on each of the services.
+fn requests(
+    call: &mut Call<'_>,
+    services: &[Arc<Service>],
+    window: FaultWindow,
+) -> Result<Vec<FaultRequest>, Raised> {
     let include_driver = call.boolean("include_driver")?.unwrap_or(false);
-    let mut rules = Vec::new();
-    for (keyword, value) in call.rest_named() {
-        let covered = keyword::resolve(call.who(), service, keyword)?;
-        let Some(half) = value.downcast_ref::<RuleValue>() else {
-            let kind = value.get_type();
-            return Err(call.wrong(format_args!(
-                "{keyword}= must be deny()/delay()/allow(), got {kind}; \
-                 example: {keyword}=deny(\"EIO\")"
-            )));
-        };
-        rules.push(rule(&call, service, keyword, covered, half)?);
-    }
-    if rules.is_empty() {
+    let keywords = call.rest_named();
+    let request = |service: &Arc<Service>| {
+        let rules = fault_rules::resolve(call, service, &keywords, OWN)?;
+        Ok(FaultRequest { service: service.name.clone(), rules, include_driver, window })
+    };
+    let requests = services.iter().map(request).collect::<Result<Vec<_>, Raised>>()?;
+    if keywords.is_empty() {
         return Err(call.wrong("at least one rule is required, as in write=deny(\"EIO\")"));
     }
     call.finish(&[])?;
-    rules.sort_by(|a, b| a.keyword.cmp(&b.keyword));
-    Ok(FaultRequest { service: service.name.clone(), rules, include_driver, window })
+    Ok(requests)
 }
 
-fn rule(
-    call: &Call<'_>,
-    service: &Service,
-    keyword: &str,
-    covered: Covered,
-    half: &RuleValue,
-) -> Result<FaultRule, Raised> {
-    let wrong = |text: &str| Err(call.wrong(format_args!("{keyword}=: {text}")));
-    let RuleOptions { direction, to, .. } = &half.options;
-    if direction.is_some() && !covered.covers("connect") {
-        return wrong("direction= is for connect only, the one call that has a direction");
+/// Refuses whatever is left beside an assumption, which says everything.
+fn refuse_rules(call: &mut Call<'_>) -> Result<(), Raised> {
+    if let Some((keyword, _)) = call.rest_named().first() {
+        return Err(call.wrong(format_args!(
+            "{keyword}= cannot be added to an assumption; declare \
+             fault_assumption(…, faults=[…], {keyword}=…)"
+        )));
     }
-    if let Some(to) = to {
-        if *to == service.name {
-            return wrong(&format!(
-                "to={to} is the target itself; name the service that {to} dials, or fault the \
-                 services that dial {to}"
-            ));
-        }
-        if covered.path.is_some() {
-            return wrong("to= is about connections, and an op with path= is about files");
-        }
-        if !covered.has_connections() {
-            return wrong(
-                "to= is for calls on connections, such as connect, read, write, sendto and \
-                 recvfrom",
-            );
-        }
-    }
-    if let FaultAction::Deny(errno) = half.action
-        && errno.is_network_only()
-        && covered.path.is_some()
-        && covered.has_transfers()
-    {
-        return wrong(&format!(
-            "reading and writing files, which path= is about, never fails with {errno}; use e.g. \
-             EIO or ENOSPC"
-        ));
-    }
-    if half.is_eof
-        && let Some(other) = covered.not_a_read()
-    {
-        return wrong(&format!(
-            "eof() is for calls that read (read, readv, pread64, preadv, preadv2, recvfrom, \
-             recvmsg), and {other} does not; to skip a call and report a value use returns()"
-        ));
-    }
-    if matches!(half.action, FaultAction::Deny(_) | FaultAction::Return(_))
-        && covered.covers("close")
-    {
-        return wrong(
-            "close cannot be denied or skipped: Linux releases the descriptor before anything \
-             can fail the call, so that the service would lose it and be told it did not; \
-             deny fsync or write to fail what comes before it",
-        );
-    }
-    Ok(FaultRule {
-        keyword: keyword.to_owned(),
-        is_op: covered.is_op,
-        syscalls: covered.syscalls,
-        path: covered.path,
-        action: half.action,
-        options: half.options.clone(),
-    })
+    call.finish(&[])
 }

@@ -111,7 +111,13 @@ pub(super) fn known_keywords() -> impl Iterator<Item = &'static str> {
 }
 
 /// The meaning of a keyword: an op of the service, else a family, else a call.
-pub(super) fn resolve(who: &str, service: &Service, keyword: &str) -> Result<Covered, Raised> {
+/// `own` are the other keywords of the call, which may be meant by an unknown one.
+pub(super) fn resolve(
+    who: &str,
+    service: &Service,
+    keyword: &str,
+    own: &[&str],
+) -> Result<Covered, Raised> {
     if let Some((_, op)) = service.ops.iter().find(|(name, _)| name == keyword) {
         let (syscalls, path) = (op.syscalls.clone(), op.path.clone());
         return Ok(Covered { syscalls, path, is_op: true });
@@ -125,13 +131,13 @@ pub(super) fn resolve(who: &str, service: &Service, keyword: &str) -> Result<Cov
              at a call use crash(), as in write=crash()"
         )));
     }
-    Err(unknown(who, service, keyword))
+    Err(unknown(who, service, keyword, own))
 }
 
-fn unknown(who: &str, service: &Service, keyword: &str) -> Raised {
+fn unknown(who: &str, service: &Service, keyword: &str, own: &[&str]) -> Raised {
     let ops: Vec<&str> = service.ops.iter().map(|(name, _)| &**name).collect();
     let mut candidates = ops.clone();
-    candidates.extend(["run", "include_driver"]);
+    candidates.extend(own);
     known_keywords().for_each(|name| candidates.push(name));
     let mut hint = did_you_mean(keyword, candidates.into_iter());
     if hint.is_empty() {

@@ -1,14 +1,22 @@
 //! The functions that specs call, one file per family.
 
 mod assert;
+mod assumption;
+mod expectation;
 mod fault;
+mod fault_rules;
+mod function;
 mod healthcheck;
 mod interface;
 mod keyword;
+mod matrix;
 mod op;
 mod rule;
 mod rule_options;
+mod scenario;
 mod service;
+mod test_name;
+mod time;
 
 use std::sync::LazyLock;
 
@@ -19,9 +27,6 @@ use super::values::Missing;
 /// Builtins of the language that are still to come.
 const MISSING: &[&str] = &[
     "events",
-    "fault_assumption",
-    "fault_matrix",
-    "fault_scenario",
     "load_file",
     "monitor",
     "parallel",
@@ -29,7 +34,6 @@ const MISSING: &[&str] = &[
     "partition_start",
     "partition_stop",
     "ready",
-    "scenario",
 ];
 
 static GLOBALS: LazyLock<Globals> = LazyLock::new(|| {
@@ -44,12 +48,17 @@ static GLOBALS: LazyLock<Globals> = LazyLock::new(|| {
     ];
     GlobalsBuilder::extended_by(&extensions)
         .with(assert::register)
+        .with(assumption::register)
+        .with(expectation::register)
         .with(fault::register)
         .with(healthcheck::register)
         .with(interface::register)
+        .with(matrix::register)
         .with(op::register)
         .with(rule::register)
+        .with(scenario::register)
         .with(service::register)
+        .with(time::register)
         .build()
 });
 

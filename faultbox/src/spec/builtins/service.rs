@@ -37,8 +37,9 @@ const VALID: &[&str] = &[
     "seccomp",
 ];
 
-/// Keywords of `fault()` that an op would hide.
-const TAKEN: &[&str] = &["target", "run", "include_driver"];
+/// Keywords of `fault()` and its relatives that an op would hide.
+const TAKEN: &[&str] =
+    &["target", "run", "include_driver", "faults", "monitors", "rules", "description", "services"];
 
 #[starlark_module]
 pub(super) fn register(builder: &mut GlobalsBuilder) {

@@ -414,7 +414,7 @@ fn a_file_without_tests_is_an_error() {
 
 #[test]
 fn later_builtins_say_that_they_are_later() {
-    for name in ["scenario", "fault_matrix", "monitor", "partition"] {
+    for name in ["monitor", "partition"] {
         assert_eq!(
             statement_error(&format!("{name}(\"x\", y = 1)")),
             format!("{name}(): not supported by this version")

@@ -266,6 +266,6 @@ fn a_fault_that_the_host_refuses_fails_the_test() {
         Recorder { error: Some("no rung serves fsync here".to_owned()), ..Recorder::default() };
     let (result, calls) =
         call_with(&test("fault(db, fsync = deny(\"EIO\"), run = lambda: print(1))"), host);
-    assert_eq!(result.unwrap_err().reason, "no rung serves fsync here");
+    assert_eq!(result.unwrap_err().reason, "fault(): no rung serves fsync here");
     assert_eq!(calls, ["on 0 db fsync=deny(EIO)"]);
 }

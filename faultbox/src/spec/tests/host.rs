@@ -17,11 +17,15 @@ pub(super) struct Recorder {
     pub(super) scopes: Cell<u32>,
     /// The body of every HTTP answer; none means a refused connection.
     pub(super) body: Option<String>,
+    /// Its status, if not 200.
+    pub(super) status: Option<u16>,
     /// Steps and faults fail with this.
     pub(super) error: Option<String>,
     /// The test is to end during its first step.
     pub(super) ends_at_step: bool,
     pub(super) ended: Cell<bool>,
+    /// That is because the user wants it.
+    pub(super) is_interrupted: bool,
     /// When the test is to end.
     pub(super) deadline: Option<Instant>,
 }
@@ -58,7 +62,7 @@ impl Host for Recorder {
                 self.record(format!("{service}.{interface} {method} {path} {body:?} {headers:?}"))?;
                 let ok = self.body.is_some();
                 Ok(StepReply::Response(Response {
-                    status: if ok { 200 } else { 0 },
+                    status: if ok { self.status.unwrap_or(200) } else { 0 },
                     body: self.body.clone().unwrap_or_default(),
                     ok,
                     error: if ok { String::new() } else { "connection refused".to_owned() },
@@ -95,6 +99,22 @@ impl Host for Recorder {
 
     fn lift_imperative(&self, service: &str) {
         self.calls.borrow_mut().push(format!("stop {service}"));
+    }
+
+    fn sleep(&self, time: Duration) {
+        self.calls.borrow_mut().push(format!("sleep {time:?}"));
+    }
+
+    fn time_left(&self) -> Duration {
+        Duration::from_secs(30)
+    }
+
+    fn has_timed_out(&self) -> bool {
+        self.is_cancelled() && !self.is_interrupted
+    }
+
+    fn warn(&self, text: &str) {
+        self.calls.borrow_mut().push(format!("warn {text}"));
     }
 
     fn print(&self, line: &str) {

@@ -1,7 +1,10 @@
 //! Drives the Starlark layer with a host that records what is asked of it.
 
 mod assertions;
+mod composition;
+mod domain_errors;
 mod errors;
+mod expectations;
 mod faults;
 mod host;
 mod language;
@@ -60,6 +63,21 @@ fn statement_error(statement: &str) -> String {
     let error = try_load(&format!("{statement}\n")).expect_err("the spec loads");
     assert!(error.location.is_some(), "{error}");
     error.text
+}
+
+/// Calls a test of a source with `db` declared and returns what it gave and what the host was
+/// asked for.
+fn call_named(
+    source: &str,
+    test: &str,
+    host: Recorder,
+) -> (Result<Option<String>, TestFailure>, Vec<String>) {
+    let source = format!("{DB}{source}");
+    on_thread(move || {
+        let file = file(&source).unwrap();
+        let result = evaluate(&file, &host, |it| it.call(test));
+        (result.unwrap_or_else(|error| panic!("{error}")), host.calls())
+    })
 }
 
 /// Calls `test_x` of a source and returns what it gave and what the host was asked for.

@@ -9,7 +9,7 @@ use proptest::{
 };
 
 use super::{Recorder, evaluate, file, on_thread};
-use crate::spec::scan::Scan;
+use crate::spec::{Loaded, scan::Scan};
 
 /// A spec that uses everything there is.
 const SPEC: &str = r#"
@@ -28,6 +28,18 @@ def test_x():
     assert_eq(r.status, 200, "m")
     assert_true(r, msg = "m")
     fail("a", 1)
+def probe():
+    return api.a.get()
+scenario(probe)
+down = fault_assumption("down", target = db, connect = deny("EIO"), description = "d", monitors = [])
+both = fault_assumption("both", target = api, faults = [down], include_driver = True, read = eof())
+fault_scenario("s", scenario = probe, faults = [down, both], expect = expect_hang(), timeout = "1s")
+fault_matrix(scenarios = [probe], faults = [down, both], default_expect = expect_error_within(ms = 5),
+    overrides = {(probe, both): lambda r: assert_true(r.ok)}, exclude = [(probe, down)], require_faults_fire = True)
+def test_y():
+    sleep("1ms")
+    fault(both, run = probe)
+    return fault_all([db, api], write = delay("1ms"), run = lambda: duration("1us"))
 "#;
 
 /// What takes the place of tokens or comes between them.
@@ -100,6 +112,11 @@ const WORDS: &[&str] = &[
     "set([1])",
     "test_x",
     "work",
+    "probe",
+    "down",
+    "scenario(probe)",
+    "expect_success()",
+    "(probe, both)",
 ];
 
 /// One change: where, how, and with what.
@@ -135,8 +152,13 @@ fn nothing_that_is_almost_a_spec_makes_it_panic() {
                 deadline: Some(Instant::now() + Duration::from_millis(500)),
                 ..Recorder::default()
             };
-            let result = file(&apply(&changes))
-                .and_then(|file| evaluate(&file, &host, |it| it.call("test_x")));
+            let call_all = |it: &mut Loaded<'_, '_, '_>| {
+                for test in it.declarations().tests.clone() {
+                    // Most fail, one way or another.
+                    let _ = it.call(&test.name);
+                }
+            };
+            let result = file(&apply(&changes)).and_then(|file| evaluate(&file, &host, call_all));
             if let Err(error) = result {
                 prop_assert!(!error.to_string().is_empty());
             }

@@ -67,7 +67,8 @@ fn tests_are_found_in_byte_order() {
          def _test_hidden():\n    pass\ntest_a = lambda: None\ntest_c = test_b\ntest_data = {}\n\
          test_len = len\n",
     );
-    assert_eq!(declared.tests, ["test_Z", "test_a", "test_b", "test_c"]);
+    let names: Vec<_> = declared.tests.iter().map(|it| &*it.name).collect();
+    assert_eq!(names, ["test_Z", "test_a", "test_b", "test_c"]);
 }
 
 #[test]

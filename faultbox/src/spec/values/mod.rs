@@ -7,15 +7,21 @@
     reason = "the macro `starlark_value` wants the lifetime of `StarlarkValue` by name"
 )]
 
+mod assumption;
 mod declared;
+mod expectation;
 mod missing;
+mod registry;
 mod response;
 mod rule;
 mod service;
 mod step;
 
+pub(super) use assumption::{AssumedRules, AssumptionValue, add_each_once};
 pub(super) use declared::{DeclaredHealthcheck, DeclaredInterface, DeclaredOp};
+pub(super) use expectation::ExpectationValue;
 pub(super) use missing::Missing;
+pub(super) use registry::{Registered, Registry};
 use response::ResponseValue;
 pub(super) use rule::RuleValue;
 pub(super) use service::ServiceValue;

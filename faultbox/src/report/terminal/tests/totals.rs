@@ -2,11 +2,12 @@
 
 use super::{
     super::super::{
-        Outcome, Style, TestReport,
+        MatrixReport, Outcome, Style, TestReport,
         sample::{deny, failed, passed},
     },
     PLAIN, printed, write_failure,
 };
+use crate::spec::Matrix;
 
 #[test]
 fn show_fail_leaves_passing_blocks_out() {
@@ -38,6 +39,29 @@ fn blocks_follow_each_other_and_the_final_line_stands_apart() {
     );
     let text = printed(PLAIN, |terminal| terminal.summary(0, 0, 0));
     assert_eq!(text, "\n0 passed, 0 failed\n");
+}
+
+#[test]
+fn a_table_stands_apart_from_what_comes_before_and_after() {
+    let names = |name: &str| vec![name.to_owned()];
+    let matrix = Matrix { scenarios: names("a"), faults: names("x"), excluded: Vec::new() };
+    let mut table = MatrixReport::new(matrix.clone(), false);
+    let nothing = MatrixReport::new(matrix, false);
+    table.add(0, 0, &[passed("test_matrix_a_x")]);
+    let text = printed(PLAIN, |terminal| {
+        terminal.test(&passed("test_a"))?;
+        terminal.matrix(&nothing)?;
+        terminal.matrix(&table)?;
+        terminal.matrix(&table)?;
+        terminal.test(&passed("test_b"))?;
+        terminal.matrix(&table)?;
+        terminal.summary(2, 0, 0)
+    });
+    let table = "\nFault Matrix: 1 scenarios × 1 faults = 1 cells\n\n         │ x\n\
+                 ─────────┼──────────────\na        │ PASS (200ms)\n\nResult: 1/1 passed\n";
+    let block = |name: &str| format!("--- PASS: {name} (200ms, seed=0) ---\n");
+    let (a, b) = (block("test_a"), block("test_b"));
+    assert_eq!(text, format!("{a}{table}{table}\n{b}{table}\n2 passed, 0 failed\n"));
 }
 
 #[test]

@@ -1,0 +1,148 @@
+//! `expect_success` and its like, `fault_all`, `sleep`, `duration`.
+
+use super::{Recorder, call_named, reason, run, statement_error};
+use crate::spec::{FailureKind, TestFailure};
+
+/// Runs a scenario that is to come to this, against a service that answers like this: with a
+/// status, or not at all.
+fn judged(expect: &str, status: Option<u16>) -> Result<(), TestFailure> {
+    let source = format!(
+        "api = service(\"api\", \"x\", interface(\"public\", \"http\", 80))\n\
+         fault_scenario(\"x\", scenario = lambda: api.get(), expect = {expect})\n"
+    );
+    let body = status.map(|_| "b".to_owned());
+    call_named(&source, "test_x", Recorder { body, status, ..Recorder::default() }).0.map(|_| ())
+}
+
+fn objection(expect: &str, status: Option<u16>) -> String {
+    let failure = judged(expect, status).unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Assertion);
+    failure.reason
+}
+
+/// Runs a scenario that returns this.
+fn judged_value(expect: &str, value: &str) -> Result<(), String> {
+    let source = format!("fault_scenario(\"x\", scenario = lambda: {value}, expect = {expect})\n");
+    let (result, _) = call_named(&source, "test_x", Recorder::default());
+    result.map(|_| ()).map_err(|it| it.reason)
+}
+
+#[test]
+fn success_is_an_answer_that_is_no_server_error() {
+    for status in [200, 204, 404, 499] {
+        assert_eq!(judged("expect_success()", Some(status)), Ok(()));
+    }
+    assert_eq!(
+        objection("expect_success()", Some(500)),
+        "expect_success(): got response(status=500, body=\"b\", duration_ms=8)"
+    );
+    assert_eq!(
+        objection("expect_success()", None),
+        "expect_success(): got response(status=0, body=\"\", duration_ms=8) (connection refused)"
+    );
+    assert_eq!(judged_value("expect_success()", "\"PONG\""), Ok(()));
+    assert_eq!(
+        judged_value("expect_success()", "None"),
+        Err("expect_success(): the scenario returned None".to_owned())
+    );
+}
+
+#[test]
+fn an_error_has_to_come_soon_enough() {
+    for status in [None, Some(500), Some(503)] {
+        assert_eq!(judged("expect_error_within(ms = 8)", status), Ok(()));
+        assert_eq!(
+            objection("expect_error_within(ms = 7)", status),
+            "expect_error_within(ms=7): the error took 8 ms, more than 7 ms"
+        );
+    }
+    assert_eq!(
+        objection("expect_error_within(ms = 500)", Some(404)),
+        "expect_error_within(ms=500): expected an error, got response(status=404, body=\"b\", \
+         duration_ms=8)"
+    );
+    assert_eq!(
+        judged_value("expect_error_within(ms = 1)", "struct(error = \"e\")"),
+        Err("expect_error_within(ms=1): struct(error=\"e\") has no duration_ms".to_owned())
+    );
+}
+
+#[test]
+fn a_scenario_that_is_to_hang_passes_when_its_time_is_over_only() {
+    let source = "fault_scenario(\"x\", scenario = lambda: db.main.send(data = \"x\"),\n    \
+                  expect = expect_hang())\n";
+    let call = |host| call_named(source, "test_x", host).0;
+    let ends = Recorder { ends_at_step: true, ..Recorder::default() };
+    assert_eq!(call(ends), Ok(None));
+    let failure = call(Recorder::default()).unwrap_err();
+    assert_eq!(
+        failure.reason,
+        "expect_hang(): the scenario came to an end; it was expected to hang"
+    );
+    let interrupted = Recorder { ends_at_step: true, is_interrupted: true, ..Recorder::default() };
+    assert_eq!(call(interrupted).unwrap_err().kind, FailureKind::Timeout);
+    let refused = Recorder { error: Some("no".to_owned()), ..Recorder::default() };
+    assert_eq!(call(refused).unwrap_err().reason, "no");
+}
+
+#[test]
+fn expectations_are_declared_right_or_not_at_all() {
+    assert_eq!(
+        statement_error("expect_error_within(500)"),
+        "expect_error_within(): ms= is required, as in expect_error_within(ms=500)"
+    );
+    assert_eq!(
+        statement_error("expect_error_within(ms = \"1s\")"),
+        "expect_error_within(): ms= must be an int, got string"
+    );
+    assert_eq!(
+        statement_error("expect_hang(1)"),
+        "expect_hang(): one positional argument too many (int)"
+    );
+}
+
+#[test]
+fn one_fault_covers_several_services() {
+    let source = "api = service(\"api\", \"x\", interface(\"public\", \"http\", 80))\n\
+                  def test_x():\n    return fault_all([db, api], write = deny(\"EIO\"),\n        \
+                  run = lambda: print(\"working\") or 7)\n";
+    let (result, calls) = call_named(source, "test_x", Recorder::default());
+    assert_eq!(result, Ok(Some("7".to_owned())));
+    let expected =
+        ["on 0 db write=deny(EIO)", "on 1 api write=deny(EIO)", "print working", "off 1", "off 0"];
+    assert_eq!(calls, expected);
+}
+
+#[test]
+fn what_fault_all_is_given_is_checked() {
+    for (arguments, text) in [
+        ("db, write = deny(\"EIO\")", "services must be a list, got service"),
+        ("[], write = deny(\"EIO\")", "the list of services must not be empty"),
+        ("[db, db], write = deny(\"EIO\")", "service \"db\" is listed twice"),
+        ("[db, 1], write = deny(\"EIO\")", "services[1] must be a service, got int"),
+        ("[db]", "at least one rule is required, as in write=deny(\"EIO\")"),
+        (
+            "[db], wirte = deny(\"EIO\")",
+            "unknown keyword \"wirte\" for service \"db\"; did you mean: write? (ops on db: persist)",
+        ),
+    ] {
+        let line = format!("fault_all({arguments}, run = lambda: None)");
+        assert_eq!(reason(&line), format!("fault_all(): {text}"));
+    }
+    assert_eq!(statement_error("fault_all()"), "fault_all(): only valid while a test is running");
+}
+
+#[test]
+fn a_test_can_wait_within_its_time() {
+    let (result, calls) =
+        run("sleep(\"0ms\")\nsleep(duration = \"1s\")\nreturn duration(\"200ms\")");
+    assert_eq!(result, Ok(Some("200000000".to_owned())));
+    assert_eq!(calls, ["sleep 0ns", "sleep 1s"]);
+    assert_eq!(
+        reason("sleep(\"40s\")"),
+        "sleep(): 40s is longer than the test may take (30s are left)"
+    );
+    assert_eq!(reason("sleep(1)"), "sleep(): duration must be a string, got int");
+    assert_eq!(reason("sleep(\"1\")"), "sleep(): bad duration \"1\"; use e.g. \"500ms\" or \"2s\"");
+    assert_eq!(statement_error("sleep(\"1s\")"), "sleep(): only valid while a test is running");
+}

@@ -6,6 +6,8 @@
 
 pub mod cli;
 pub mod engine;
+mod generate;
+mod init;
 pub mod protocol;
 pub mod report;
 pub mod runner;

@@ -1,8 +1,11 @@
 //! The command line: one file per command.
 
 mod attach;
+mod check;
 mod doctor;
 mod fault_option;
+mod generate;
+mod init;
 mod interception;
 mod live_counts;
 mod run;
@@ -25,6 +28,12 @@ struct Arguments {
 enum Command {
     /// Run the tests of specs
     Test(test::TestArguments),
+    /// Load specs and say what is wrong with them
+    Check(check::CheckArguments),
+    /// Write specs that break each dependency under each scenario
+    Generate(generate::GenerateArguments),
+    /// Write a first spec for a program or a compose file
+    Init(init::InitArguments),
     /// Run one program and break its system calls
     Run(run::RunArguments),
     /// Break system calls of processes that run already
@@ -41,6 +50,9 @@ pub fn main() -> ExitCode {
     };
     match arguments.command {
         Some(Command::Test(arguments)) => ExitCode::from(test::run(&arguments)),
+        Some(Command::Check(arguments)) => ExitCode::from(check::run(&arguments)),
+        Some(Command::Generate(arguments)) => ExitCode::from(generate::run(&arguments)),
+        Some(Command::Init(arguments)) => ExitCode::from(init::run(&arguments)),
         Some(Command::Run(arguments)) => ExitCode::from(run::run(&arguments)),
         Some(Command::Attach(arguments)) => ExitCode::from(attach::run(&arguments)),
         Some(Command::Doctor(arguments)) => doctor::run(&arguments),

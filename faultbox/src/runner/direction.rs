@@ -85,18 +85,21 @@ fn ports(service: &Service) -> Vec<u16> {
 
 /// Out for a service that dials others; both for a leaf, which is only dialed.
 fn default_direction(service: &Service, all: &[Service]) -> Direction {
-    let peers = all.iter().filter(|peer| peer.name != service.name);
-    let mut addresses = peers.flat_map(|peer| {
-        peer.interfaces
-            .iter()
-            .flat_map(|it| [format!("localhost:{}", it.port), format!("{}:{}", peer.name, it.port)])
-    });
-    let dials = |address: String| service.env.iter().any(|(_, value)| mentions(value, &address));
-    if service.depends_on.is_empty() && !addresses.any(dials) {
+    let mut peers = all.iter().filter(|peer| peer.name != service.name);
+    let dials_one = |peer: &Service| service.env.iter().any(|(_, value)| dials(value, peer));
+    if service.depends_on.is_empty() && !peers.any(dials_one) {
         Direction::Both
     } else {
         Direction::Out
     }
+}
+
+/// Whether the value of a variable has the address of an interface of this service.
+pub(crate) fn dials(value: &str, peer: &Service) -> bool {
+    peer.interfaces.iter().any(|it| {
+        mentions(value, &format!("localhost:{}", it.port))
+            || mentions(value, &format!("{}:{}", peer.name, it.port))
+    })
 }
 
 /// Whether the text has the address in it, and not just the beginning of a longer port or the

@@ -10,6 +10,7 @@ mod environment;
 mod faults;
 mod interrupt;
 mod janitor;
+mod loading;
 pub(crate) mod mark;
 mod message;
 mod netns;
@@ -29,7 +30,9 @@ mod test_run;
 
 use std::io::Write;
 
+pub(crate) use direction::dials;
 pub(crate) use janitor::Janitor;
+pub(crate) use loading::load;
 pub(crate) use message::message;
 pub(crate) use plan::Selection;
 pub(crate) use possibilities::{sandbox_cgroup, try_namespace};

@@ -9,7 +9,7 @@ use std::{
 
 use nix::{
     sched::{CloneFlags, setns, unshare},
-    sys::socket::{AddressFamily, SockFlag, SockType, socket},
+    sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, socket},
 };
 
 use crate::engine::Driver;
@@ -64,23 +64,46 @@ fn raise_loopback() -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// `struct in6_ifreq` of `include/uapi/linux/ipv6.h`.
-#[repr(C)]
-struct Ipv6Request {
-    address: [u8; 16],
-    prefix_length: u32,
-    interface: i32,
-}
-
-/// `ip address add …/128 dev lo` (`ipv6(7)`). The loopback is always the first device, and
-/// duplicate detection does not apply to it, so the address can be used at once.
+/// `ip address add …/128 dev lo nodad` (`rtnetlink(7)`). The loopback is always the first device.
+///
+/// By netlink and not by `SIOCSIFADDR`, which knows no flags: without `IFA_F_NODAD` an address is
+/// tentative, and cannot be used, until a worker of the kernel has come round to it.
 fn add_loopback_address(address: Ipv6Addr) -> io::Result<()> {
-    let socket = control_socket(AddressFamily::Inet6)?;
-    let request = Ipv6Request { address: address.octets(), prefix_length: 128, interface: 1 };
-    // SAFETY: SIOCSIFADDR on an IPv6 socket reads one `in6_ifreq`, which lives until the call
-    // returns.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFADDR as _, &request) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    const HEADER: usize = 16;
+    const LENGTH: u16 = 48;
+    let mut request = Vec::with_capacity(LENGTH.into());
+    // `struct nlmsghdr`: length, type, flags, sequence number, sender (the kernel fills it in).
+    request.extend(u32::from(LENGTH).to_ne_bytes());
+    request.extend(libc::RTM_NEWADDR.to_ne_bytes());
+    let flags = libc::NLM_F_REQUEST | libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL;
+    request.extend((flags as u16).to_ne_bytes());
+    request.extend([0; 8]);
+    // `struct ifaddrmsg`: family, prefix length, flags, scope, index of the device.
+    request.extend([libc::AF_INET6 as u8, 128, libc::IFA_F_NODAD as u8, 0]);
+    request.extend(1u32.to_ne_bytes());
+    // `struct rtattr`: its length, its type, the address; and padding to the length said above.
+    request.extend(20u16.to_ne_bytes());
+    request.extend(libc::IFA_ADDRESS.to_ne_bytes());
+    request.extend(address.octets());
+    request.resize(LENGTH.into(), 0);
+
+    let netlink = socket(
+        AddressFamily::Netlink,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC,
+        SockProtocol::NetlinkRoute,
+    )?;
+    // Without an address the message is the kernel's.
+    nix::sys::socket::send(netlink.as_raw_fd(), &request, MsgFlags::empty())?;
+    let mut answer = [0; 128];
+    let length = nix::sys::socket::recv(netlink.as_raw_fd(), &mut answer, MsgFlags::empty())?;
+    // `struct nlmsgerr` starts with zero or a negated errno.
+    let error = answer[..length].get(HEADER..HEADER + 4).and_then(|it| it.try_into().ok());
+    match error.map(i32::from_ne_bytes) {
+        Some(0) => Ok(()),
+        Some(error) => Err(io::Error::from_raw_os_error(-error)),
+        None => Err(io::Error::other("the kernel's answer is cut short")),
+    }
 }
 
 #[cfg(test)]

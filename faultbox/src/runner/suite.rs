@@ -3,22 +3,20 @@
 use std::{
     io::{self, ErrorKind, Write},
     path::{Path, PathBuf},
-    thread,
     time::Duration,
 };
 
 use super::{
-    interrupt,
+    interrupt, loading,
     message::message,
     plan::Selection,
-    running_test::Loading,
     session::Session,
-    test_run::{STACK, Setting, TestRun},
+    test_run::{Setting, TestRun},
 };
 use crate::{
     engine::{Engine, Options},
     report::{MatrixReport, Outcome, Style, Terminal, TestReport},
-    spec::{Declarations, Matrix, SpecError, SpecFile, TestDeclaration, TestKind, evaluate},
+    spec::{Declarations, Matrix, SpecError, SpecFile, TestDeclaration, TestKind, no_tests},
 };
 
 /// What `faultbox test` was asked to do.
@@ -188,24 +186,14 @@ fn load_all(order: &Order) -> LoadedFiles {
     all
 }
 
-/// Reads and evaluates a file for what it declares, where there is stack enough.
+/// Reads and evaluates a file for the tests that it declares: at least one.
 fn load(path: &Path, timeout: Duration) -> Result<(SpecFile, Declarations), SpecError> {
-    let work = || {
-        let file = SpecFile::read(path)?;
-        let host = Loading::within(timeout);
-        let declarations = evaluate(&file, &host, |loaded| loaded.declarations().clone())?;
-        Ok((file, declarations))
-    };
-    thread::scope(|scope| {
-        let thread = thread::Builder::new().name("load".to_owned()).stack_size(STACK);
-        let result = thread.spawn_scoped(scope, work).map(thread::ScopedJoinHandle::join);
-        let broken = |text: String| SpecError { text, location: None, line: None };
-        match result {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(broken(format!("{}: a bug in faultbox", path.display()))),
-            Err(error) => Err(broken(format!("cannot start a thread: {error}"))),
-        }
-    })
+    let (file, declarations) =
+        loading::load(path, timeout, |_, loaded| loaded.declarations().clone())?;
+    if declarations.tests.is_empty() {
+        return Err(no_tests(&file));
+    }
+    Ok((file, declarations))
 }
 
 /// Starts the engine once for all files, and says what it can do.

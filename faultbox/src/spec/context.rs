@@ -3,6 +3,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::BTreeSet,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -16,6 +17,8 @@ pub(super) struct Context<'e> {
     host: &'e dyn Host,
     services: RefCell<Vec<Service>>,
     running: Cell<bool>,
+    /// The loaded files that are being evaluated, each with the tests that it declares.
+    loading: RefCell<Vec<BTreeSet<String>>>,
     misses: Arc<Misses>,
 }
 
@@ -25,6 +28,7 @@ impl<'e> Context<'e> {
             host,
             services: RefCell::default(),
             running: Cell::new(false),
+            loading: RefCell::default(),
             misses: Arc::default(),
         }
     }
@@ -83,6 +87,28 @@ impl<'e> Context<'e> {
     /// What has been declared so far.
     pub(super) fn services(&self) -> Vec<Service> {
         self.services.borrow().clone()
+    }
+
+    /// A loaded file is evaluated from now on; these of its functions look like tests.
+    pub(super) fn begin_loaded_file(&self, tests: &BTreeSet<String>) {
+        self.loading.borrow_mut().push(tests.clone());
+    }
+
+    /// A loaded file has been evaluated. Returns how many tests it declares, none of which runs.
+    pub(super) fn end_loaded_file(&self) -> usize {
+        self.loading.borrow_mut().pop().map_or(0, |tests| tests.len())
+    }
+
+    /// Whether what is declared now becomes a test of this name: only the spec itself declares
+    /// tests, and those of loaded files are counted (language.md, D14).
+    pub(super) fn declares_test(&self, name: &str) -> bool {
+        match self.loading.borrow_mut().last_mut() {
+            Some(tests) => {
+                tests.insert(name.to_owned());
+                false
+            }
+            None => true,
+        }
     }
 
     pub(super) fn misses(&self) -> &Arc<Misses> {

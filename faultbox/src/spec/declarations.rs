@@ -12,7 +12,7 @@ use super::{
 pub struct Declarations {
     /// In the order declared. Their `depends_on` name each other without a cycle.
     pub services: Vec<Service>,
-    /// In ascending byte order of their names, which are unique. At least one.
+    /// In ascending byte order of their names, which are unique.
     pub tests: Vec<TestDeclaration>,
     /// What was given to `scenario()`, in the order registered.
     pub scenarios: Vec<Scenario>,
@@ -83,6 +83,15 @@ impl Matrix {
     pub fn is_excluded(&self, scenario: usize, fault: usize) -> bool {
         self.excluded.contains(&(scenario, fault))
     }
+}
+
+/// What to say of a file that is to be tested and declares no tests.
+pub(crate) fn no_tests(file: &SpecFile) -> SpecError {
+    SpecError::whole(format!(
+        "no tests found in {} (define test_* functions, scenario(), fault_scenario() or \
+         fault_matrix())",
+        file.path()
+    ))
 }
 
 /// Checks that every `depends_on` is declared and that none leads back to where it began.

@@ -1,6 +1,6 @@
 //! Evaluating a file, and calling the tests it defines.
 
-use starlark::{PrintHandler, environment::Module, eval::Evaluator};
+use starlark::{PrintHandler, environment::Module, eval::Evaluator, values::ValueLike};
 
 use super::{
     Declarations, FailureKind, Host, SpecError, SpecFile, TestFailure, builtins,
@@ -8,7 +8,9 @@ use super::{
     declarations::check_dependencies,
     discovery::{definitions, scenarios, tests},
     failure::Raised,
-    values::Registry,
+    file::parse,
+    layout,
+    values::{LoadValue, Registry, ServiceValue},
 };
 
 /// How many calls may be inside each other. Measured: they take 1 to 4 MiB of stack.
@@ -57,17 +59,9 @@ pub fn evaluate<R>(
             .and_then(|()| eval.set_max_heap_size(LARGEST_HEAP));
         limits.map_err(|error| SpecError::whole(format!("{}: {error}", file.path())))?;
 
-        eval.eval_module(ast, builtins::globals()).map_err(|error| {
-            let failure = TestFailure::of(&error, &context);
-            let text = match failure.kind {
-                FailureKind::Timeout => "stopped before it was evaluated to its end".to_owned(),
-                _ => failure.reason,
-            };
-            match failure.location {
-                Some(location) => file.error_at(location, text),
-                None => SpecError::whole(format!("{}: {text}", file.path())),
-            }
-        })?;
+        provide_loaded_files(file, &context, &mut eval)?;
+        eval.eval_module(ast, builtins::globals())
+            .map_err(|error| spec_error(file, &context, &error))?;
         let services = context.services();
         check_dependencies(file, &services)?;
         let registry = Registry::of(&eval).map_err(|error| SpecError::whole(error.to_string()))?;
@@ -85,6 +79,25 @@ impl Loaded<'_, '_, '_> {
     /// What the file declares.
     pub fn declarations(&self) -> &Declarations {
         &self.declarations
+    }
+
+    /// The globals that other files can load, in the order of their names.
+    pub fn exports(&self) -> Vec<String> {
+        let names = self.eval.module().names().map(|it| it.as_str().to_owned());
+        let mut names: Vec<_> = names.filter(|it| !it.starts_with('_')).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// The globals whose values are services, each with the service's name, in the order of the
+    /// variables' names.
+    pub fn service_variables(&self) -> Vec<(String, String)> {
+        let service = |variable: String| {
+            let value = self.eval.module().get(&variable)?;
+            let service = value.downcast_ref::<ServiceValue>()?;
+            Some((variable, service.service.name.clone()))
+        };
+        self.exports().into_iter().filter_map(service).collect()
     }
 
     /// Calls a test by its full name. Returns what it, or its scenario, returned, as `repr()`
@@ -109,6 +122,44 @@ impl Loaded<'_, '_, '_> {
                 Err(TestFailure { location: failure.location.or(declared), ..failure })
             }
         }
+    }
+}
+
+/// Makes the files that a spec loads functions in its module, and its `load()` a call that
+/// evaluates them.
+fn provide_loaded_files(
+    file: &SpecFile,
+    context: &Context<'_>,
+    eval: &mut Evaluator<'_, '_, '_>,
+) -> Result<(), SpecError> {
+    let library = file.library();
+    if library.files.is_empty() {
+        return Ok(());
+    }
+    let value = eval.heap().alloc(LoadValue::new(library.clone()));
+    // Before the files are compiled, which must find it.
+    eval.module().set(&library.function, value);
+    for loaded in &library.files {
+        let ast = parse(&layout::marked(&loaded.path), &loaded.text, &loaded.source)?;
+        let function = eval.eval_module(ast, builtins::globals());
+        let function = function.map_err(|error| spec_error(file, context, &error))?;
+        if let Some(value) = value.downcast_ref::<LoadValue>() {
+            value.add(function);
+        }
+    }
+    Ok(())
+}
+
+/// What an error while a file is evaluated means to the user.
+fn spec_error(file: &SpecFile, context: &Context<'_>, error: &starlark::Error) -> SpecError {
+    let failure = TestFailure::of(error, context);
+    let text = match failure.kind {
+        FailureKind::Timeout => "stopped before it was evaluated to its end".to_owned(),
+        _ => failure.reason,
+    };
+    match failure.location {
+        Some(location) => file.error_at(location, text),
+        None => SpecError::whole(format!("{}: {text}", file.path())),
     }
 }
 

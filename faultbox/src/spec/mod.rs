@@ -14,6 +14,8 @@ mod error;
 mod failure;
 mod file;
 mod host;
+mod layout;
+mod library;
 mod loaded;
 mod mentions;
 mod model;
@@ -26,6 +28,7 @@ mod suggest;
 mod tests;
 mod values;
 
+pub(crate) use declarations::no_tests;
 pub use declarations::{Declarations, Matrix, Scenario, TestDeclaration, TestKind};
 pub(crate) use duration::parse_duration;
 pub use error::SpecError;

@@ -8,13 +8,17 @@
 
 mod attach;
 mod bad_specs;
+mod check;
 mod command_line;
 mod domain;
 mod evidence;
+mod generate;
+mod init;
 mod interruption;
 mod kill;
 mod lifecycle;
 mod litter;
+mod load;
 mod neighbours;
 mod output;
 mod project;

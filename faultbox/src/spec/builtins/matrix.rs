@@ -11,7 +11,7 @@ use crate::spec::{
     Matrix, TestDeclaration, TestKind,
     arguments::{Call, short_repr},
     composition::Composition,
-    context::caller,
+    context::{Context, caller},
     failure::Raised,
     values::{AssumptionValue, Registered, Registry, add_each_once},
 };
@@ -44,6 +44,16 @@ pub(super) fn register(builder: &mut GlobalsBuilder) {
         only_while_loading(&call, eval)?;
         let axes = Axes::take(&mut call)?;
         let cells = cells(call, &axes)?;
+        let name_of = |cell: &Cell<'_>| {
+            let (row, column) = (axes.scenarios[cell.scenario].1, &axes.faults[cell.fault].name);
+            format!("test_matrix_{row}_{column}")
+        };
+        let context = Context::of(eval)?;
+        // Asked for each: those of a loaded file are counted.
+        let own = cells.tests.iter().filter(|cell| context.declares_test(&name_of(cell))).count();
+        if own < cells.tests.len() {
+            return Ok(NoneType);
+        }
         let registry = Registry::of(eval)?;
         let matrix = registry.add_matrix(Matrix {
             scenarios: axes.scenarios.iter().map(|(_, name)| (*name).to_owned()).collect(),
@@ -51,11 +61,12 @@ pub(super) fn register(builder: &mut GlobalsBuilder) {
             excluded: cells.excluded,
         });
         let location = caller(eval);
-        for Cell { scenario, fault, composition } in cells.tests {
-            let (row, column) = (axes.scenarios[scenario].1, &axes.faults[fault].name);
+        for cell in cells.tests {
+            let name = name_of(&cell);
+            let Cell { scenario, fault, composition } = cell;
             registry.add(Registered {
                 declaration: TestDeclaration {
-                    name: format!("test_matrix_{row}_{column}"),
+                    name,
                     kind: TestKind::Cell { matrix, scenario, fault },
                     timeout: Some(cells.timeout),
                     must_fire: cells.must_fire,

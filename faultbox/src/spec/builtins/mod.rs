@@ -25,16 +25,8 @@ use starlark::environment::{Globals, GlobalsBuilder, LibraryExtension, Module};
 use super::values::Missing;
 
 /// Builtins of the language that are still to come.
-const MISSING: &[&str] = &[
-    "events",
-    "load_file",
-    "monitor",
-    "parallel",
-    "partition",
-    "partition_start",
-    "partition_stop",
-    "ready",
-];
+const MISSING: &[&str] =
+    &["events", "load_file", "monitor", "parallel", "partition_start", "partition_stop", "ready"];
 
 static GLOBALS: LazyLock<Globals> = LazyLock::new(|| {
     let extensions = [

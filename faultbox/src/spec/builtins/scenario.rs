@@ -45,6 +45,9 @@ pub(super) fn register(builder: &mut GlobalsBuilder) {
         let (scenario, name) = function::scenario(&call, "fn", value)?;
         call.finish(&["fn"])?;
         let registry = Registry::of(eval)?;
+        if !Context::of(eval)?.declares_test(&test_name(name)) {
+            return Ok(NoneType);
+        }
         if registry.add_scenario(scenario) {
             registry.add(Registered {
                 declaration: TestDeclaration {
@@ -68,7 +71,9 @@ pub(super) fn register(builder: &mut GlobalsBuilder) {
         let call = Call::new("fault_scenario()", arguments, eval.heap())?;
         only_while_loading(&call, eval)?;
         let test = declare(call, eval)?;
-        Registry::of(eval)?.add(test);
+        if Context::of(eval)?.declares_test(&test.declaration.name) {
+            Registry::of(eval)?.add(test);
+        }
         Ok(NoneType)
     }
 }

@@ -1,6 +1,8 @@
 //! The texts of language.md 1.21 and the other errors of declarations.
 
-use super::{DB, load_error, reason, statement_error, try_load};
+use crate::spec::no_tests;
+
+use super::{DB, file, load, load_error, reason, statement_error, try_load};
 
 /// A service that is right but for what is added to it.
 fn service(more: &str) -> String {
@@ -402,10 +404,11 @@ fn tests_are_functions_without_parameters_and_declared_once() {
 }
 
 #[test]
-fn a_file_without_tests_is_an_error() {
+fn a_file_without_tests_loads_and_says_what_would_be_one() {
     for source in ["", "# nothing\n", "\n\n", DB, "test_data = [1]\n"] {
+        assert!(load(source).tests.is_empty());
         assert_eq!(
-            load_error(source),
+            no_tests(&file(source).unwrap()).to_string(),
             "no tests found in a.star (define test_* functions, scenario(), fault_scenario() or \
              fault_matrix())"
         );
@@ -414,16 +417,12 @@ fn a_file_without_tests_is_an_error() {
 
 #[test]
 fn later_builtins_say_that_they_are_later() {
-    for name in ["monitor", "partition"] {
+    for name in ["monitor", "load_file"] {
         assert_eq!(
             statement_error(&format!("{name}(\"x\", y = 1)")),
             format!("{name}(): not supported by this version")
         );
     }
-    assert_eq!(
-        load_error("x = 1\nload(\"b.star\", \"y\")\n"),
-        "a.star:2:6: load() is not supported by this version; put everything into one file"
-    );
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod faults;
 mod host;
 mod language;
 mod limits;
+mod load;
 mod mutations;
 mod rules;
 mod services;

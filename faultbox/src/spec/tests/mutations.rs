@@ -9,7 +9,7 @@ use proptest::{
 };
 
 use super::{Recorder, evaluate, file, on_thread};
-use crate::spec::{Loaded, scan::Scan};
+use crate::spec::{Loaded, Location, file::location, file::parse, layout, scan::Scan};
 
 /// A spec that uses everything there is.
 const SPEC: &str = r#"
@@ -169,5 +169,36 @@ fn nothing_that_is_almost_a_spec_makes_it_panic() {
             Ok(())
         });
         result.unwrap();
+    });
+}
+
+/// Whatever can be parsed can be parsed as a loaded file, too, with each statement at its place.
+#[test]
+fn being_loaded_moves_no_statement() {
+    let places = |path: &str, text: &str| -> Option<Vec<Location>> {
+        let module = parse(path, text, text).ok()?;
+        Some(module.stmt_locations().iter().map(location).collect())
+    };
+    on_thread(|| {
+        let mut runner =
+            TestRunner::new(Config { cases: 3000, failure_persistence: None, ..Config::default() });
+        let changes = prop::collection::vec(change(), 0..4);
+        let count = std::cell::Cell::new(0);
+        let result = runner.run(&(changes, 0..3_usize), |(changes, repeat)| {
+            let strings = "x = '''a\n b'''; y = \"\"\"\n\"\"\"; z = (\n1)\n".repeat(repeat);
+            let source = format!("{strings}{}", apply(&changes));
+            let Some(direct) = places("a.star", &source) else {
+                return Ok(());
+            };
+            let text = layout::wrapped(&source, &["db".to_owned()].into(), "__l");
+            let loaded = places(&layout::marked("a.star"), &text);
+            // The function around it comes before, its return and its name behind it.
+            let middle = loaded.as_ref().map(|it| &it[1..it.len() - 2]);
+            prop_assert_eq!(middle, Some(&*direct), "{}", text);
+            count.set(count.get() + 1);
+            Ok(())
+        });
+        result.unwrap();
+        assert!(count.get() > 100, "only {} could be parsed", count.get());
     });
 }

@@ -10,6 +10,7 @@
 mod assumption;
 mod declared;
 mod expectation;
+mod load;
 mod missing;
 mod registry;
 mod response;
@@ -20,6 +21,7 @@ mod step;
 pub(super) use assumption::{AssumedRules, AssumptionValue, add_each_once};
 pub(super) use declared::{DeclaredHealthcheck, DeclaredInterface, DeclaredOp};
 pub(super) use expectation::ExpectationValue;
+pub(super) use load::LoadValue;
 pub(super) use missing::Missing;
 pub(super) use registry::{Registered, Registry};
 use response::ResponseValue;

@@ -187,6 +187,11 @@ impl Engine {
         &self.inner.coverage
     }
 
+    /// How much it records.
+    pub fn trace(&self) -> TraceLevel {
+        self.inner.trace
+    }
+
     /// One line that says which rung serves what.
     pub fn summary(&self) -> String {
         self.inner.coverage.to_string()

@@ -15,6 +15,9 @@ pub enum Decision {
     AllowSystemPath,
     /// It ran: its peer is the test driver.
     AllowDriver,
+    /// It ran: it is on record only because somebody asked for that. The engine itself says
+    /// [`Decision::Allow`].
+    Traced,
     /// Its body did not run and it failed with this error.
     Deny(Errno),
     /// It ran after its thread had waited this long.

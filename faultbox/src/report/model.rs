@@ -53,6 +53,8 @@ pub struct TestReport {
     pub dropped: u64,
     /// Things to say that are no failure: a service that died, calls that passed unexamined.
     pub warnings: Vec<String>,
+    /// Whether functions of it ran at the same time, so that another run may differ.
+    pub has_overlapped: bool,
 }
 
 /// Rules that were switched on together.

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use super::{RuleReport, plain::one_line};
+pub(crate) use crate::trace::decision_text;
 use crate::{
-    engine::Decision,
     protocol::go_duration,
     spec::{FaultAction, signal_name},
 };
@@ -17,19 +17,7 @@ pub(super) fn action_text(action: FaultAction) -> String {
         FaultAction::Return(value) => format!("returns({value})"),
         FaultAction::Crash(signal) => format!("crash({})", signal_name(signal)),
         FaultAction::Allow => "allow()".to_owned(),
-    }
-}
-
-/// As in the field `decision` of events (language.md 1.12).
-pub(crate) fn decision_text(decision: Decision) -> String {
-    match decision {
-        Decision::Allow => "allow".to_owned(),
-        Decision::AllowSystemPath => "allow (system path)".to_owned(),
-        Decision::AllowDriver => "allow (driver)".to_owned(),
-        Decision::Deny(errno) => format!("deny({})", errno.description()),
-        Decision::Delay(time) => format!("delay({})", go_duration(time)),
-        Decision::Return(value) => format!("returns({value})"),
-        Decision::Crash(signal) => format!("crash({})", signal_name(signal)),
+        FaultAction::Trace => "trace".to_owned(),
     }
 }
 
@@ -37,8 +25,9 @@ pub(crate) fn decision_text(decision: Decision) -> String {
 pub(super) fn rule_line(service: &str, report: &RuleReport) -> String {
     let rule = &report.rule;
     let calls: Vec<_> = rule.syscalls.iter().map(|it| it.name()).collect();
+    let kind = if rule.action == FaultAction::Trace { "trace" } else { "fault" };
     let mut line = format!(
-        "  fault rule on {}: {}={} → filter:[{}]",
+        "  {kind} rule on {}: {}={} → filter:[{}]",
         one_line(service),
         one_line(&rule.keyword),
         action_text(rule.action),

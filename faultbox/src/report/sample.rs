@@ -33,6 +33,7 @@ pub(super) fn passed(name: &str) -> TestReport {
         services: Vec::new(),
         dropped: 0,
         warnings: Vec::new(),
+        has_overlapped: false,
     }
 }
 
@@ -53,6 +54,7 @@ pub(super) fn call(service: &str, name: &str, decision: Decision) -> Call {
         op: None,
         label: None,
         path: None,
+        channel: None,
         peer: None,
         peer_interface: None,
         rule_target: None,

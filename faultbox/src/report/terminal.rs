@@ -70,7 +70,8 @@ impl<W: Write> Terminal<W> {
             .iter()
             .flat_map(|report| &report.windows)
             .flat_map(|window| &window.rules)
-            .any(|rule| !rule.rule.options.probability.is_certain());
+            .any(|rule| !rule.rule.options.probability.is_certain())
+            || finished.iter().any(|report| report.has_overlapped);
         let name = one_line(&first.name);
         let mut block = Vec::new();
         if let Some(failure) = failure {

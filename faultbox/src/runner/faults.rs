@@ -8,7 +8,10 @@ use std::{
 
 use super::{chance, direction};
 use crate::{
-    engine::{Action, Engine, EngineError, Injection, Rule, RuleCounts, RuleId, TargetId},
+    engine::{
+        Action, Engine, EngineError, Injection, Rule, RuleCounts, RuleId, Syscall, TargetId,
+        TraceLevel,
+    },
     report::{RuleReport, WindowReport},
     spec::{FaultAction, FaultRequest, FaultWindow, Service},
     trace::{Log, RuleName},
@@ -60,6 +63,8 @@ pub(crate) struct Closed {
     pub(crate) service: String,
     /// Sorted.
     pub(crate) keywords: Vec<String>,
+    /// Whether they only had calls recorded.
+    pub(crate) is_trace: bool,
 }
 
 /// What the rules may apply to.
@@ -90,6 +95,10 @@ impl<'a> Faults<'a> {
         let indices = rules
             .iter()
             .map(|rule| {
+                if rule.action == FaultAction::Trace {
+                    // It takes no chances, and must not change those of others.
+                    return 0;
+                }
                 let key = (request.service.clone(), rule.keyword.clone());
                 let count = self.declared.entry(key).or_default();
                 *count += 1;
@@ -146,7 +155,13 @@ impl<'a> Faults<'a> {
                     rule.keyword, report.service
                 )));
             }
-            for (part, place) in reach.parts.into_iter().enumerate() {
+            for (part, mut place) in reach.parts.into_iter().enumerate() {
+                if rule.action == FaultAction::Trace {
+                    place.syscalls.retain(|it| !records(self.engine, *it));
+                    if place.syscalls.is_empty() {
+                        continue;
+                    }
+                }
                 let id = RuleId(NEXT_RULE.fetch_add(1, Ordering::Relaxed));
                 ids.push((id, index));
                 rules.push(Rule {
@@ -178,10 +193,14 @@ impl<'a> Faults<'a> {
                     window,
                     op: rule.is_op.then(|| rule.keyword.clone()),
                     label: rule.options.label.clone(),
+                    is_trace: rule.action == FaultAction::Trace,
                 };
                 names.add_rule(*id, name);
             }
         });
+        if rules.is_empty() {
+            return Ok(());
+        }
         let injection = self.engine.inject(&rules)?;
         self.windows[window].on.push(On { injection, rules: ids });
         Ok(())
@@ -198,7 +217,8 @@ impl<'a> Faults<'a> {
         let rivals = earlier
             .iter_mut()
             .enumerate()
-            .filter(|(_, it)| it.report.imperative && it.report.service == *service);
+            .filter(|(_, it)| it.report.imperative && it.report.service == *service)
+            .filter(|(_, it)| it.is_trace() == rest[0].is_trace());
         rivals.filter_map(|(index, window)| window.close(index, is_taken)).collect()
     }
 
@@ -208,10 +228,14 @@ impl<'a> Faults<'a> {
         self.windows.get_mut(window)?.close(window, |_| true)
     }
 
-    /// The imperative windows of a service that are on.
-    pub(crate) fn imperative(&self, service: &str) -> Vec<usize> {
+    /// The imperative windows of a service that are on: those of `trace_start`, or those of
+    /// `fault_start`.
+    pub(crate) fn imperative(&self, service: &str, is_trace: bool) -> Vec<usize> {
         let is_it = |window: &Window| {
-            !window.on.is_empty() && window.report.imperative && window.report.service == service
+            !window.on.is_empty()
+                && window.report.imperative
+                && window.report.service == service
+                && window.is_trace() == is_trace
         };
         (0..self.windows.len()).filter(|it| is_it(&self.windows[*it])).collect()
     }
@@ -227,11 +251,25 @@ impl<'a> Faults<'a> {
     }
 }
 
+/// Whether the engine records such calls without being asked to.
+pub(crate) fn records(engine: &Engine, syscall: Syscall) -> bool {
+    match engine.trace() {
+        TraceLevel::Off => false,
+        TraceLevel::Default => syscall.is_observed(),
+        TraceLevel::All => true,
+    }
+}
+
 impl Window {
+    /// Whether it only has calls recorded.
+    fn is_trace(&self) -> bool {
+        self.report.rules.iter().all(|it| it.rule.action == FaultAction::Trace)
+    }
+
     /// Switches off what is on for such keywords and adds up what it has done; `None` when
     /// nothing is.
     fn close(&mut self, index: usize, is_meant: impl Fn(&str) -> bool) -> Option<Closed> {
-        let Self { report, on, .. } = self;
+        let Self { report, on, .. } = &mut *self;
         let keyword_of = |(_, rule): &(RuleId, usize)| report.rules[*rule].rule.keyword.as_str();
         let is_meant = |on: &mut On| on.rules.iter().map(keyword_of).any(&is_meant);
         let ended: Vec<On> = on.extract_if(.., is_meant).collect();
@@ -251,7 +289,9 @@ impl Window {
                 }
             }
         }
-        Some(Closed { window: index, service: report.service.clone(), keywords })
+        let is_trace = self.is_trace();
+        let service = self.report.service.clone();
+        Some(Closed { window: index, service, keywords, is_trace })
     }
 }
 
@@ -262,7 +302,7 @@ fn action(action: FaultAction) -> Action {
         FaultAction::Delay(time) => Action::Delay(time),
         FaultAction::Return(value) => Action::Return(value),
         FaultAction::Crash(signal) => Action::Crash(signal),
-        FaultAction::Allow => Action::Allow,
+        FaultAction::Allow | FaultAction::Trace => Action::Allow,
     }
 }
 

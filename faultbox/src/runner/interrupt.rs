@@ -8,15 +8,11 @@ use std::{
         OnceLock,
         atomic::{AtomicBool, AtomicI32, Ordering},
     },
-    time::{Duration, Instant},
 };
 
-use nix::{
-    poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::{
-        eventfd::{EfdFlags, EventFd},
-        signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction},
-    },
+use nix::sys::{
+    eventfd::{EfdFlags, EventFd},
+    signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction},
 };
 
 static REQUESTED: AtomicBool = AtomicBool::new(false);
@@ -58,21 +54,6 @@ extern "C" fn on_signal(_: libc::c_int) {
 /// Whether the user wants the session to end.
 pub(crate) fn requested() -> bool {
     REQUESTED.load(Ordering::SeqCst)
-}
-
-/// Waits this long, or until the user wants the session to end.
-pub(crate) fn wait(time: Duration) {
-    let end = Instant::now() + time;
-    let mut fds: Vec<PollFd<'_>> =
-        descriptor().into_iter().map(|it| PollFd::new(it, PollFlags::POLLIN)).collect();
-    loop {
-        // Rounded up, so that the last wait does not spin through its final millisecond.
-        let left = end.saturating_duration_since(Instant::now()).as_micros().div_ceil(1000);
-        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        if left == 0 || poll(&mut fds, timeout).is_ok_and(|ready| ready > 0) {
-            return;
-        }
-    }
 }
 
 /// Readable from the first signal on, for ever; `None` before [`install`].

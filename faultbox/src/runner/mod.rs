@@ -26,6 +26,7 @@ mod session;
 mod shutdown;
 mod startup;
 mod suite;
+mod tasks;
 mod test_run;
 
 use std::io::Write;

@@ -7,21 +7,22 @@ use std::{
 };
 
 use super::{
-    faults::{Closed, Faults, Opened, Places},
+    faults::{self, Closed, Faults, Opened, Places},
     interrupt,
     message::message,
     sandbox::Sandbox,
     service::{RunningService, describe},
+    tasks::Tasks,
 };
 use crate::{
-    engine::{Engine, Exit, TargetId},
+    engine::{Engine, Exit, Syscall, TargetId, TraceLevel},
     protocol::{self, Dialer, Limit},
-    spec::{FaultRequest, Host, HostError, ScopeId, Service, Step, StepReply},
+    spec::{FaultAction, FaultRequest, Host, HostError, ScopeId, Service, Step, StepReply},
     trace::{EventKind, Log},
 };
 
-/// The longest wait between two looks at what may end the test.
-const SLICE: Duration = Duration::from_millis(50);
+/// The longest wait between two looks at whether the test is to end.
+const LONGEST_NAP: Duration = Duration::from_millis(20);
 
 /// Why a test was told to end before it had finished.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +48,9 @@ pub(crate) struct RunningTest<'a> {
     services: RefCell<Vec<RunningService>>,
     faults: RefCell<Faults<'a>>,
     warnings: RefCell<Vec<String>>,
+    tasks: Tasks,
+    /// What the engine had lost before this test.
+    lost_before: u64,
 }
 
 impl<'a> RunningTest<'a> {
@@ -69,6 +73,8 @@ impl<'a> RunningTest<'a> {
             services: RefCell::default(),
             faults: RefCell::new(Faults::new(engine, log, seed)),
             warnings: RefCell::default(),
+            tasks: Tasks::default(),
+            lost_before: engine.dropped(),
         }
     }
 
@@ -87,13 +93,12 @@ impl<'a> RunningTest<'a> {
 
     /// Why the test is to end, if so.
     pub(crate) fn cancellation(&self) -> Option<Cancellation> {
-        if interrupt::requested() {
-            return Some(Cancellation::Interrupted);
-        }
-        if let Some(why) = self.engine.failure() {
-            return Some(Cancellation::EngineFailed(why));
-        }
-        (Instant::now() >= self.deadline.get()).then_some(Cancellation::TimedOut)
+        cancellation(self.engine, self.deadline.get())
+    }
+
+    /// Whether functions of the test have run at the same time.
+    pub(crate) fn has_overlapped(&self) -> bool {
+        self.tasks.were_used()
     }
 
     /// Puts everything that has happened so far into the log, in order.
@@ -143,7 +148,10 @@ impl<'a> RunningTest<'a> {
         }
     }
 
-    fn note_closed(&self, Closed { window, service, keywords }: Closed) {
+    fn note_closed(&self, Closed { window, service, keywords, is_trace }: Closed) {
+        if is_trace {
+            return;
+        }
         self.log.push(&service, EventKind::FaultRemoved { window, keywords });
     }
 }
@@ -163,9 +171,15 @@ impl Host for RunningTest<'_> {
         let sent = format!("{interface}.{}", describe_step(step));
         self.log.push(service, EventKind::StepSend { step: sent });
         let dialer = Dialer { driver: self.sandbox.driver };
-        let cancelled = || self.is_cancelled();
-        let limit = Limit::new(self.deadline.get(), &cancelled);
-        let reply = protocol::run(step, &dialer, "localhost", port, &limit);
+        let (engine, deadline) = (self.engine, self.deadline.get());
+        let exchange = || {
+            let cancelled = || cancellation(engine, deadline).is_some();
+            let limit = Limit::new(deadline, &cancelled);
+            protocol::run(step, &dialer, "localhost", port, &limit)
+        };
+        let reply = self.tasks.wait_for(exchange).unwrap_or_else(|error| {
+            Err(HostError(format!("{service}.{interface}: cannot start a thread: {error}")))
+        });
         let received = format!("{interface}.{}", describe_reply(step, reply.as_ref()));
         self.log.push(service, EventKind::StepReceive { step: received });
         self.note_ends();
@@ -181,7 +195,9 @@ impl Host for RunningTest<'_> {
         let mut keywords: Vec<_> = request.rules.iter().map(|it| it.keyword.clone()).collect();
         keywords.sort();
         let Opened { window, replaced } = opened;
-        self.log.push(&request.service, EventKind::FaultApplied { window, keywords });
+        if request.rules.iter().any(|it| it.action != FaultAction::Trace) {
+            self.log.push(&request.service, EventKind::FaultApplied { window, keywords });
+        }
         for closed in replaced {
             self.note_closed(closed);
         }
@@ -195,7 +211,7 @@ impl Host for RunningTest<'_> {
     }
 
     fn lift_imperative(&self, service: &str) {
-        let windows = self.faults.borrow().imperative(service);
+        let windows = self.faults.borrow().imperative(service, false);
         for window in windows {
             self.close(window);
         }
@@ -203,14 +219,7 @@ impl Host for RunningTest<'_> {
     }
 
     fn sleep(&self, time: Duration) {
-        let end = after(time).min(self.deadline.get());
-        while !self.is_cancelled() {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            interrupt::wait(left.min(SLICE));
-        }
+        self.pause(time);
         self.note_ends();
         self.settle();
     }
@@ -223,8 +232,56 @@ impl Host for RunningTest<'_> {
         self.cancellation() == Some(Cancellation::TimedOut)
     }
 
+    fn settled(&self) -> Result<Arc<Log>, HostError> {
+        if self.engine.trace() == TraceLevel::Off {
+            let text = "nothing is recorded with --trace off; run it with --trace default";
+            return Err(HostError(text.to_owned()));
+        }
+        self.settle();
+        Ok(Arc::clone(self.log))
+    }
+
+    fn lost(&self) -> u64 {
+        self.engine.dropped() - self.lost_before + self.log.missed()
+    }
+
+    fn records(&self, syscall: Syscall) -> bool {
+        faults::records(self.engine, syscall)
+    }
+
+    fn pause(&self, time: Duration) {
+        let until = Instant::now() + time;
+        while !self.is_cancelled() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            self.tasks.pause(left.min(LONGEST_NAP));
+        }
+    }
+
+    fn lift_traces(&self, service: &str) {
+        let windows = self.faults.borrow().imperative(service, true);
+        for window in windows {
+            self.close(window);
+        }
+        self.settle();
+    }
+
     fn warn(&self, text: &str) {
-        self.warnings.borrow_mut().push(text.to_owned());
+        let mut warnings = self.warnings.borrow_mut();
+        if !warnings.iter().any(|it| it == text) {
+            warnings.push(text.to_owned());
+        }
+    }
+
+    fn overlap(&self, jobs: Vec<Box<dyn FnOnce() + '_>>) -> Result<(), HostError> {
+        if self.tasks.are_running() {
+            let text = "not possible inside another parallel(); give that one all functions";
+            return Err(HostError(text.to_owned()));
+        }
+        let refused = |error| HostError(format!("no memory for the functions' stacks: {error}"));
+        self.tasks.overlap(jobs).map_err(refused)
     }
 
     fn print(&self, line: &str) {
@@ -236,6 +293,17 @@ impl Host for RunningTest<'_> {
     fn is_cancelled(&self) -> bool {
         self.cancellation().is_some()
     }
+}
+
+/// Why a test with this deadline is to end, if so.
+fn cancellation(engine: &Engine, deadline: Instant) -> Option<Cancellation> {
+    if interrupt::requested() {
+        return Some(Cancellation::Interrupted);
+    }
+    if let Some(why) = engine.failure() {
+        return Some(Cancellation::EngineFailed(why));
+    }
+    (Instant::now() >= deadline).then_some(Cancellation::TimedOut)
 }
 
 /// A spec that is evaluated to learn what it declares.
@@ -274,8 +342,28 @@ impl Host for Loading {
         !interrupt::requested() && Instant::now() >= self.deadline
     }
 
+    fn settled(&self) -> Result<Arc<Log>, HostError> {
+        Err(HostError("only valid while a test is running".to_owned()))
+    }
+
+    fn lost(&self) -> u64 {
+        0
+    }
+
+    fn records(&self, _: Syscall) -> bool {
+        false
+    }
+
+    fn pause(&self, _: Duration) {}
+
+    fn lift_traces(&self, _: &str) {}
+
     fn warn(&self, text: &str) {
         message(format_args!("warning: {text}"));
+    }
+
+    fn overlap(&self, _: Vec<Box<dyn FnOnce() + '_>>) -> Result<(), HostError> {
+        Err(HostError("only valid while a test is running".to_owned()))
     }
 
     fn print(&self, line: &str) {

@@ -119,6 +119,7 @@ impl TestRun<'_> {
         // Locked for no longer than it takes: the end of the services is events, too.
         shutdown::stop(&mut test.services(), &sandbox, verdict.kill);
         test.services().clear();
+        let has_overlapped = test.has_overlapped();
         let (windows, mut warnings) = test.into_findings();
         drop(sandbox);
         let events = log.finish();
@@ -171,6 +172,7 @@ impl TestRun<'_> {
             services,
             dropped: engine.dropped() - dropped + log.dropped(),
             warnings,
+            has_overlapped,
             ..self.failed(String::new())
         }
     }
@@ -321,6 +323,7 @@ impl TestRun<'_> {
             services: Vec::new(),
             dropped: 0,
             warnings: Vec::new(),
+            has_overlapped: false,
         }
     }
 }

@@ -2,7 +2,10 @@
 
 use starlark::{
     eval::Arguments,
-    values::{Heap, Value, ValueLike, dict::DictRef, list::ListRef, tuple::TupleRef},
+    values::{
+        Heap, Value, ValueLike, dict::DictRef, function::FUNCTION_TYPE, list::ListRef,
+        tuple::TupleRef,
+    },
 };
 
 use super::{failure::Raised, suggest::quoted};
@@ -162,6 +165,30 @@ impl<'v> Call<'v> {
             entries.push((key.to_owned(), text.to_owned()));
         }
         Ok(entries)
+    }
+
+    /// Refuses what cannot be called with so many positional arguments.
+    pub(super) fn check_callable(
+        &self,
+        what: &str,
+        value: Value<'v>,
+        arguments: usize,
+    ) -> Result<(), Raised> {
+        let parameters = match arguments {
+            0 => "no parameters".to_owned(),
+            1 => "one parameter".to_owned(),
+            n => format!("{n} parameters"),
+        };
+        if value.get_type() != FUNCTION_TYPE {
+            return Err(self.wrong_type(what, &format!("a function with {parameters}"), value));
+        }
+        if value.parameters_spec().is_some_and(|it| !it.can_fill_with_args(arguments, &[])) {
+            let name = value.function_name().unwrap_or("the given one");
+            return Err(
+                self.wrong(format_args!("{what} must be a function with {parameters}, not {name}"))
+            );
+        }
+        Ok(())
     }
 
     /// Refuses what nobody took.

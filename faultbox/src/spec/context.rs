@@ -9,7 +9,7 @@ use std::{
 
 use starlark::{any::ProvidesStaticType, eval::Evaluator};
 
-use super::{Host, Location, Service, failure::Raised, file};
+use super::{Host, Location, Service, TestFailure, failure::Raised, file};
 
 /// One evaluation of a file.
 #[derive(ProvidesStaticType)]
@@ -19,6 +19,10 @@ pub(super) struct Context<'e> {
     running: Cell<bool>,
     /// The loaded files that are being evaluated, each with the tests that it declares.
     loading: RefCell<Vec<BTreeSet<String>>>,
+    /// Whether a monitor or a condition is looking at an event.
+    looking: Cell<bool>,
+    /// What the first monitor that objected to something said.
+    violation: RefCell<Option<TestFailure>>,
     misses: Arc<Misses>,
 }
 
@@ -29,6 +33,8 @@ impl<'e> Context<'e> {
             services: RefCell::default(),
             running: Cell::new(false),
             loading: RefCell::default(),
+            looking: Cell::new(false),
+            violation: RefCell::default(),
             misses: Arc::default(),
         }
     }
@@ -41,13 +47,50 @@ impl<'e> Context<'e> {
 
     /// The running test; an error naming the builtin when none is.
     pub(super) fn test(&self, who: &str) -> Result<&'e dyn Host, Raised> {
+        let host = self.onlooker(who)?;
+        if self.looking.get() {
+            return Err(Raised::error(format!(
+                "{who}: a function that looks at events cannot do anything to the test"
+            )));
+        }
+        Ok(host)
+    }
+
+    /// The same for a builtin that changes nothing, which monitors may call as well.
+    pub(super) fn onlooker(&self, who: &str) -> Result<&'e dyn Host, Raised> {
         if !self.running.get() {
             return Err(Raised::error(format!("{who}: only valid while a test is running")));
         }
         if self.host.is_cancelled() {
             return Err(Raised::cancelled());
         }
+        if let Some(TestFailure { kind, reason, .. }) = self.violation() {
+            return Err(Raised::new(kind, reason));
+        }
         Ok(self.host)
+    }
+
+    /// Whether a function that looks at events is running.
+    pub(super) fn is_looking(&self) -> bool {
+        self.looking.get()
+    }
+
+    /// Calls something that looks at events.
+    pub(super) fn look<R>(&self, look: impl FnOnce() -> R) -> R {
+        let before = self.looking.replace(true);
+        let result = look();
+        self.looking.set(before);
+        result
+    }
+
+    /// What the first monitor that objected to something said.
+    pub(super) fn violation(&self) -> Option<TestFailure> {
+        self.violation.borrow().clone()
+    }
+
+    /// Notes that a monitor has objected, unless one has before.
+    pub(super) fn note_violation(&self, violation: TestFailure) {
+        self.violation.borrow_mut().get_or_insert(violation);
     }
 
     /// Takes a line of output.

@@ -13,6 +13,8 @@ pub enum FailureKind {
     Fail,
     /// A mistake in the spec, or a step or fault that could not be done.
     Error,
+    /// A monitor objected to an event.
+    Monitor,
     /// `Host::is_cancelled` said to end the test.
     Timeout,
 }
@@ -68,6 +70,10 @@ impl From<Raised> for starlark::Error {
 impl TestFailure {
     /// What an error of the evaluator means to the user.
     pub(super) fn of(error: &starlark::Error, context: &Context<'_>) -> Self {
+        if let Some(violation) = context.violation() {
+            // Whatever else failed did so because of it, or later.
+            return violation;
+        }
         let span = error.span().cloned().or_else(|| {
             let frames = &error.call_stack().frames;
             frames.iter().rev().find_map(|frame| frame.location.clone())

@@ -1,9 +1,10 @@
 //! What a test function may do to the running test. The runner implements it; the Starlark
 //! layer calls it from the run's own thread.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::FaultRule;
+use crate::{engine::Syscall, trace::Log};
 
 /// A group of rules that was switched on together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -143,8 +144,29 @@ pub trait Host {
     /// Whether the test's time is over; false when it is to end for another reason.
     fn has_timed_out(&self) -> bool;
 
-    /// Notes something to be said of the test that is no failure.
+    /// The test's log, with everything in it that happened before the call. An error when nothing
+    /// is recorded at all.
+    fn settled(&self) -> Result<Arc<Log>, HostError>;
+
+    /// Records that were lost so far although somebody may have waited for them.
+    fn lost(&self) -> u64;
+
+    /// Whether such calls are recorded without any rule that names them.
+    fn records(&self, syscall: Syscall) -> bool;
+
+    /// Waits for this long, or less when the test is to end. Within `overlap`, others go on.
+    fn pause(&self, time: Duration);
+
+    /// Switches off everything that `trace_start` has on for this service.
+    fn lift_traces(&self, service: &str);
+
+    /// Adds a warning to the test's report.
     fn warn(&self, text: &str);
+
+    /// Runs all jobs to their end on this thread. Whenever one of them waits, in a step or a
+    /// pause, others go on; so they must not hold anything across such a call that others need.
+    /// An error, and none has begun, when they cannot be started.
+    fn overlap(&self, jobs: Vec<Box<dyn FnOnce() + '_>>) -> Result<(), HostError>;
 
     /// Takes a line of `print()`.
     fn print(&self, line: &str);

@@ -9,7 +9,7 @@ use super::{
     discovery::{definitions, scenarios, tests},
     failure::Raised,
     file::parse,
-    layout,
+    layout, monitors,
     values::{LoadValue, Registry, ServiceValue},
 };
 
@@ -45,19 +45,12 @@ pub fn evaluate<R>(
     Module::with_temp_heap(|module| {
         builtins::announce_missing(&module);
         Registry::attach(&module);
+        monitors::prepare(&module);
         let context = Context::new(host);
         let printer = Printer(host);
-        let mut eval = Evaluator::new(&module);
-        // Collection happens between statements at the top level only, and would recurse into
-        // nested values; tests are short, and the heap is bounded instead.
-        eval.disable_gc();
-        eval.extra = Some(&context);
-        eval.set_print_handler(&printer);
-        eval.set_check_cancelled(Box::new(|| host.is_cancelled()));
-        let limits = eval
-            .set_max_callstack_size(DEEPEST_CALLS)
-            .and_then(|()| eval.set_max_heap_size(LARGEST_HEAP));
-        limits.map_err(|error| SpecError::whole(format!("{}: {error}", file.path())))?;
+        let eval = evaluator(&module, &context, &printer);
+        let mut eval =
+            eval.map_err(|error| SpecError::whole(format!("{}: {error}", file.path())))?;
 
         provide_loaded_files(file, &context, &mut eval)?;
         eval.eval_module(ast, builtins::globals())
@@ -71,8 +64,30 @@ pub fn evaluate<R>(
             scenarios: scenarios(&module, registry),
             matrices: registry.matrices(),
         };
+        for warning in monitors::idle_warnings(&eval) {
+            host.print(&warning);
+        }
         Ok(then(&mut Loaded { eval, context: &context, declarations }))
     })
+}
+
+/// Something that evaluates in a module, within the limits. There may be several of them at once,
+/// on the module's thread: each has its own calls, and values are everybody's.
+pub(super) fn evaluator<'v, 'a, 'e>(
+    module: &'a Module<'v>,
+    context: &'a Context<'e>,
+    printer: &'a Printer<'e>,
+) -> Result<Evaluator<'v, 'a, 'e>, impl std::fmt::Display + use<>> {
+    let mut eval = Evaluator::new(module);
+    // Collection happens between statements at the top level only, and would recurse into
+    // nested values; tests are short, and the heap is bounded instead.
+    eval.disable_gc();
+    eval.extra = Some(context);
+    eval.set_print_handler(printer);
+    eval.set_check_cancelled(Box::new(|| context.is_cancelled()));
+    eval.set_max_callstack_size(DEEPEST_CALLS)
+        .and_then(|()| eval.set_max_heap_size(LARGEST_HEAP))
+        .map(|()| eval)
 }
 
 impl Loaded<'_, '_, '_> {
@@ -105,13 +120,16 @@ impl Loaded<'_, '_, '_> {
     pub fn call(&mut self, test: &str) -> Result<Option<String>, TestFailure> {
         let registered = Registry::of(&self.eval).ok().and_then(|registry| registry.find(test));
         self.context.set_running(true);
-        let result = if let Some(registered) = &registered {
-            registered.composition.run(&mut self.eval)
-        } else if let Some(function) = self.eval.module().get(test) {
-            self.eval.eval_function(function, &[], &[])
-        } else {
-            Err(Raised::error(format!("no test is called {test:?}")).into())
-        };
+        let result = monitors::begin_test(&mut self.eval).and_then(|()| {
+            if let Some(registered) = &registered {
+                registered.composition.run(&mut self.eval)
+            } else if let Some(function) = self.eval.module().get(test) {
+                self.eval.eval_function(function, &[], &[])
+            } else {
+                Err(Raised::error(format!("no test is called {test:?}")).into())
+            }
+        });
+        let result = monitors::end_test(&mut self.eval, result);
         self.context.set_running(false);
         match result {
             Ok(value) if value.is_none() => Ok(None),
@@ -164,7 +182,7 @@ fn spec_error(file: &SpecFile, context: &Context<'_>, error: &starlark::Error) -
 }
 
 /// Gives the lines of `print()` to the host.
-struct Printer<'e>(&'e dyn Host);
+pub(super) struct Printer<'e>(pub(super) &'e dyn Host);
 
 impl PrintHandler for Printer<'_> {
     fn println(&self, text: &str) -> starlark::Result<()> {

@@ -146,12 +146,14 @@ pub enum FaultAction {
     Crash(Signal),
     /// `allow()`: let run, and say so.
     Allow,
+    /// Of `trace()`: let run and record, where that would not be done anyway.
+    Trace,
 }
 
 impl FaultAction {
     /// Whether it does anything to a call. That `allow()` fired cannot be expected.
     pub fn breaks(self) -> bool {
-        self != Self::Allow
+        !matches!(self, Self::Allow | Self::Trace)
     }
 
     /// What it is called in specs.
@@ -162,6 +164,7 @@ impl FaultAction {
             Self::Return(_) => "returns",
             Self::Crash(_) => "crash",
             Self::Allow => "allow",
+            Self::Trace => "trace",
         }
     }
 }

@@ -36,6 +36,8 @@ pub enum EventKind {
         label: Option<String>,
         /// Path of a file.
         path: Option<String>,
+        /// What it worked on, when that was no file.
+        channel: Option<Channel>,
         /// Peer of a socket.
         peer: Option<SocketAddr>,
         /// The service and interface that the peer is, such as `db.main`.
@@ -85,12 +87,43 @@ pub enum EventKind {
         /// Such as `public.post 200`.
         step: String,
     },
+    /// A monitor objected to an earlier event.
+    Violation {
+        /// What it said.
+        message: String,
+        /// The number of that event.
+        event: u64,
+    },
+}
+
+/// What data goes through and that has no path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Channel {
+    /// A TCP or UDP socket.
+    Internet,
+    /// An `AF_UNIX` socket.
+    Unix,
+    /// A named FIFO, or whatever descriptors 0 to 2 are.
+    Pipe,
+}
+
+impl Channel {
+    /// What specs see in place of a path.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Internet => "socket:tcp",
+            Self::Unix => "socket:unix",
+            Self::Pipe => "pipe",
+        }
+    }
 }
 
 /// Whether a rule did something to the call.
 pub fn is_faulted(decision: Decision) -> bool {
     match decision {
         Decision::Deny(_) | Decision::Delay(_) | Decision::Return(_) | Decision::Crash(_) => true,
-        Decision::Allow | Decision::AllowSystemPath | Decision::AllowDriver => false,
+        Decision::Allow | Decision::AllowSystemPath | Decision::AllowDriver | Decision::Traced => {
+            false
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use super::EventKind;
+use super::{Channel, EventKind};
 use crate::engine::{Decision, Driver, Object, Record, RuleId, TargetId};
 
 /// What a rule is called. Its id must not be given to another rule of the same test.
@@ -19,6 +19,8 @@ pub struct RuleName {
     pub op: Option<String>,
     /// As declared.
     pub label: Option<String>,
+    /// Whether it is there only to have calls recorded that would not be otherwise.
+    pub is_trace: bool,
 }
 
 /// The names of a test's targets, rules and addresses.
@@ -70,6 +72,12 @@ impl Names {
         .map(String::as_str)
     }
 
+    /// The targets whose services have such names.
+    pub(super) fn targets(&self, is_meant: impl Fn(&str) -> bool) -> Vec<TargetId> {
+        let meant = self.services.iter().filter(|(_, name)| is_meant(name));
+        meant.map(|(target, _)| *target).collect()
+    }
+
     /// The service of a target; empty for one that was never named.
     pub(super) fn service(&self, target: TargetId) -> &str {
         self.services.get(&target).map_or("", String::as_str)
@@ -87,15 +95,22 @@ impl Names {
     pub(super) fn describe(&self, record: Record) -> EventKind {
         let service = self.service(record.target);
         let rule = record.rule.and_then(|id| self.rules.get(&id));
-        let (path, peer) = match record.object {
+        let (path, channel, peer) = match record.object {
             // Paths need not be UTF-8; what is not becomes U+FFFD.
-            Object::File(path) => (Some(path.to_string_lossy().into_owned()), None),
-            Object::Socket(peer) => (None, peer),
-            Object::None | Object::UnixSocket | Object::Stream => (None, None),
+            Object::File(path) => (Some(path.to_string_lossy().into_owned()), None, None),
+            Object::Socket(peer) => (None, Some(Channel::Internet), peer),
+            Object::UnixSocket => (None, Some(Channel::Unix), None),
+            Object::Stream => (None, Some(Channel::Pipe), None),
+            Object::None => (None, None, None),
         };
         let decision = match record.decision {
             Decision::Allow if !record.delay.is_zero() => Decision::Delay(record.delay),
             Decision::Allow if peer.is_some_and(|it| self.is_driver(it)) => Decision::AllowDriver,
+            Decision::Allow
+                if rule.is_some_and(|it| it.is_trace) && !record.syscall.is_observed() =>
+            {
+                Decision::Traced
+            }
             decision => decision,
         };
         EventKind::Syscall {
@@ -106,6 +121,7 @@ impl Names {
             op: rule.and_then(|it| it.op.clone()),
             label: rule.and_then(|it| it.label.clone()),
             path,
+            channel,
             peer,
             peer_interface: peer.and_then(|it| self.interface_at(it)).map(str::to_owned),
             rule_target: rule.map(|it| &it.service).filter(|it| *it != service).cloned(),

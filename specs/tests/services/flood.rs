@@ -17,3 +17,16 @@ fn it_prints_without_end_and_answers_whether_or_not_anybody_reads() {
     assert_eq!(flood.ask("PING"), "PONG");
     assert!(flood.is_running());
 }
+
+#[test]
+fn a_burst_is_as_many_writes_as_were_asked_for() {
+    let sink = std::env::temp_dir().join(format!("flood-sink-{}", std::process::id()));
+    let sink_text = sink.to_str().unwrap();
+    let flood = Program::start("flood", &[("QUIET", "1"), ("SINK", sink_text)]);
+    for count in ["3000", "17"] {
+        assert_eq!(flood.ask(&format!("BURST {count}")), count);
+        assert_eq!(std::fs::metadata(&sink).unwrap().len().to_string(), count);
+    }
+    assert_eq!(flood.ask("BURST many"), "ERR usage: BURST n");
+    std::fs::remove_file(&sink).unwrap();
+}

@@ -10,6 +10,7 @@ use starlark::{
 use crate::spec::{
     arguments::Call,
     failure::{FailureKind, Raised},
+    monitors,
 };
 
 #[starlark_module]
@@ -26,6 +27,7 @@ pub(super) fn register(builder: &mut GlobalsBuilder) {
             return Err(call.wrong("needs the actual and the expected value").into());
         };
         call.finish(&["actual", "expected", "msg", "message"])?;
+        monitors::deliver(eval)?;
         if actual.equals(expected)? {
             return Ok(NoneType);
         }
@@ -48,6 +50,7 @@ pub(super) fn register(builder: &mut GlobalsBuilder) {
             return Err(call.wrong("needs a condition").into());
         };
         call.finish(&["cond", "msg", "message"])?;
+        monitors::deliver(eval)?;
         if condition.to_bool() {
             return Ok(NoneType);
         }

@@ -2,6 +2,7 @@
 
 mod assert;
 mod assumption;
+mod events;
 mod expectation;
 mod fault;
 mod fault_rules;
@@ -10,13 +11,16 @@ mod healthcheck;
 mod interface;
 mod keyword;
 mod matrix;
+mod monitor;
 mod op;
+mod parallel;
 mod rule;
 mod rule_options;
 mod scenario;
 mod service;
 mod test_name;
 mod time;
+mod trace;
 
 use std::sync::LazyLock;
 
@@ -25,8 +29,7 @@ use starlark::environment::{Globals, GlobalsBuilder, LibraryExtension, Module};
 use super::values::Missing;
 
 /// Builtins of the language that are still to come.
-const MISSING: &[&str] =
-    &["events", "load_file", "monitor", "parallel", "partition_start", "partition_stop", "ready"];
+const MISSING: &[&str] = &["load_file", "partition", "partition_start", "partition_stop", "ready"];
 
 static GLOBALS: LazyLock<Globals> = LazyLock::new(|| {
     let extensions = [
@@ -41,16 +44,20 @@ static GLOBALS: LazyLock<Globals> = LazyLock::new(|| {
     GlobalsBuilder::extended_by(&extensions)
         .with(assert::register)
         .with(assumption::register)
+        .with(events::register)
         .with(expectation::register)
         .with(fault::register)
         .with(healthcheck::register)
         .with(interface::register)
         .with(matrix::register)
+        .with(monitor::register)
         .with(op::register)
+        .with(parallel::register)
         .with(rule::register)
         .with(scenario::register)
         .with(service::register)
         .with(time::register)
+        .with(trace::register)
         .build()
 });
 

@@ -12,7 +12,8 @@ use starlark::{
 use crate::{
     protocol::go_duration,
     spec::{
-        arguments::Call, context::Context, duration::parse_wait, failure::Raised, suggest::quoted,
+        arguments::Call, context::Context, duration::parse_wait, failure::Raised, monitors,
+        suggest::quoted,
     },
 };
 
@@ -38,6 +39,7 @@ pub(super) fn register(builder: &mut GlobalsBuilder) {
         if host.is_cancelled() {
             return Err(Raised::cancelled().into());
         }
+        monitors::deliver(eval)?;
         Ok(NoneType)
     }
 

@@ -417,7 +417,7 @@ fn a_file_without_tests_loads_and_says_what_would_be_one() {
 
 #[test]
 fn later_builtins_say_that_they_are_later() {
-    for name in ["monitor", "load_file"] {
+    for name in ["ready", "load_file"] {
         assert_eq!(
             statement_error(&format!("{name}(\"x\", y = 1)")),
             format!("{name}(): not supported by this version")

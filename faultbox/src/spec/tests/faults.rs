@@ -40,6 +40,7 @@ fn a_request_says_everything_about_its_rules() {
             let action = match rule.action {
                 FaultAction::Deny(errno) => errno.name(),
                 FaultAction::Allow => "allow",
+                FaultAction::Trace => "trace",
                 other => other.name(),
             };
             let (op, label) = (rule.is_op, rule.options.label.as_deref().unwrap_or("-"));

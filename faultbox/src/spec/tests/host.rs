@@ -2,32 +2,42 @@
 
 use std::{
     cell::{Cell, RefCell},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use crate::spec::{
-    FaultAction, FaultRequest, FaultWindow, Host, HostError, Response, ScopeId, Step, StepReply,
+use crate::{
+    engine::Syscall,
+    spec::{
+        FaultAction, FaultRequest, FaultWindow, Host, HostError, Response, ScopeId, Step, StepReply,
+    },
+    trace::{EventKind, Log},
 };
 
 /// Answers every step with what it is told to, and keeps what it was asked for.
 #[derive(Default)]
-pub(super) struct Recorder {
-    pub(super) calls: RefCell<Vec<String>>,
-    pub(super) requests: RefCell<Vec<FaultRequest>>,
-    pub(super) scopes: Cell<u32>,
+pub(in crate::spec) struct Recorder {
+    pub(in crate::spec) calls: RefCell<Vec<String>>,
+    pub(in crate::spec) requests: RefCell<Vec<FaultRequest>>,
+    pub(in crate::spec) scopes: Cell<u32>,
     /// The body of every HTTP answer; none means a refused connection.
-    pub(super) body: Option<String>,
+    pub(in crate::spec) body: Option<String>,
     /// Its status, if not 200.
-    pub(super) status: Option<u16>,
+    pub(in crate::spec) status: Option<u16>,
     /// Steps and faults fail with this.
-    pub(super) error: Option<String>,
+    pub(in crate::spec) error: Option<String>,
     /// The test is to end during its first step.
-    pub(super) ends_at_step: bool,
-    pub(super) ended: Cell<bool>,
+    pub(in crate::spec) ends_at_step: bool,
+    pub(in crate::spec) ended: Cell<bool>,
     /// That is because the user wants it.
-    pub(super) is_interrupted: bool,
+    pub(in crate::spec) is_interrupted: bool,
+    /// What the test can look at. Each step adds its request and its answer.
+    pub(in crate::spec) log: Arc<Log>,
+    /// Records are lost during the first step, so many.
+    pub(in crate::spec) loses: u64,
+    pub(in crate::spec) lost: Cell<u64>,
     /// When the test is to end.
-    pub(super) deadline: Option<Instant>,
+    pub(in crate::spec) deadline: Option<Instant>,
 }
 
 impl Recorder {
@@ -52,6 +62,13 @@ impl Recorder {
 impl Host for Recorder {
     fn step(&self, service: &str, interface: &str, step: &Step) -> Result<StepReply, HostError> {
         self.ended.set(self.ends_at_step);
+        self.lost.set(self.loses);
+        let text = format!(
+            "{interface}.{}",
+            if matches!(step, Step::TcpSend { .. }) { "send" } else { "http" }
+        );
+        self.log.push(service, EventKind::StepSend { step: text.clone() });
+        self.log.push(service, EventKind::StepReceive { step: text });
         match step {
             Step::TcpSend { data } => {
                 self.record(format!("{service}.{interface} send {data:?}"))?;
@@ -84,6 +101,7 @@ impl Host for Recorder {
                 FaultAction::Return(value) => format!("{}=returns({value})", rule.keyword),
                 FaultAction::Crash(signal) => format!("{}=crash({signal})", rule.keyword),
                 FaultAction::Allow => format!("{}=allow", rule.keyword),
+                FaultAction::Trace => format!("{}=trace", rule.keyword),
             })
             .collect();
         let start = if request.window == FaultWindow::Imperative { "start" } else { "on" };
@@ -113,8 +131,36 @@ impl Host for Recorder {
         self.is_cancelled() && !self.is_interrupted
     }
 
+    fn settled(&self) -> Result<Arc<Log>, HostError> {
+        self.log.barrier(|| ());
+        Ok(Arc::clone(&self.log))
+    }
+
+    fn lost(&self) -> u64 {
+        self.lost.get()
+    }
+
+    fn records(&self, syscall: Syscall) -> bool {
+        syscall.is_observed()
+    }
+
+    fn pause(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
+
+    fn lift_traces(&self, service: &str) {
+        self.calls.borrow_mut().push(format!("stop traces {service}"));
+    }
+
     fn warn(&self, text: &str) {
         self.calls.borrow_mut().push(format!("warn {text}"));
+    }
+
+    fn overlap(&self, jobs: Vec<Box<dyn FnOnce() + '_>>) -> Result<(), HostError> {
+        for job in jobs {
+            job();
+        }
+        Ok(())
     }
 
     fn print(&self, line: &str) {

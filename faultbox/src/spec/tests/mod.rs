@@ -4,12 +4,14 @@ mod assertions;
 mod composition;
 mod domain_errors;
 mod errors;
+mod events;
 mod expectations;
 mod faults;
 mod host;
 mod language;
 mod limits;
 mod load;
+mod monitors;
 mod mutations;
 mod rules;
 mod services;
@@ -19,7 +21,7 @@ use std::thread;
 
 use super::{Declarations, SpecError, SpecFile, TestFailure, evaluate};
 
-use host::Recorder;
+pub(super) use host::Recorder;
 
 /// What the runner gives the threads that evaluate.
 const STACK: usize = 64 << 20;
@@ -33,7 +35,7 @@ fn file(source: &str) -> Result<SpecFile, SpecError> {
 }
 
 /// Runs on a thread with the stack that the runner gives.
-fn on_thread<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+pub(super) fn on_thread<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     thread::scope(|scope| {
         let builder = thread::Builder::new().stack_size(STACK);
         builder.spawn_scoped(scope, work).unwrap().join().unwrap()

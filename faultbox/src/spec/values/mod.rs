@@ -9,9 +9,11 @@
 
 mod assumption;
 mod declared;
+mod event;
 mod expectation;
 mod load;
 mod missing;
+mod monitor;
 mod registry;
 mod response;
 mod rule;
@@ -20,9 +22,11 @@ mod step;
 
 pub(super) use assumption::{AssumedRules, AssumptionValue, add_each_once};
 pub(super) use declared::{DeclaredHealthcheck, DeclaredInterface, DeclaredOp};
+pub(super) use event::EventValue;
 pub(super) use expectation::ExpectationValue;
 pub(super) use load::LoadValue;
 pub(super) use missing::Missing;
+pub(super) use monitor::{Claim, MonitorValue};
 pub(super) use registry::{Registered, Registry};
 use response::ResponseValue;
 pub(super) use rule::RuleValue;
@@ -39,4 +43,4 @@ macro_rules! never_frozen {
         }
     };
 }
-use never_frozen;
+pub(super) use never_frozen;

@@ -33,7 +33,7 @@ impl fmt::Display for RuleValue {
             FaultAction::Return(_) if self.is_eof => f.write_str("eof()"),
             FaultAction::Return(value) => write!(f, "returns({value})"),
             FaultAction::Crash(signal) => write!(f, "crash({:?})", signal_name(signal)),
-            FaultAction::Allow => f.write_str("allow()"),
+            FaultAction::Allow | FaultAction::Trace => write!(f, "{}()", self.action.name()),
         }
     }
 }

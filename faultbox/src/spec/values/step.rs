@@ -13,7 +13,7 @@ use starlark::{
 
 use crate::spec::{
     HttpMethod, Interface, Protocol, Service, Step, StepReply, arguments::Call, context::Context,
-    failure::Raised,
+    failure::Raised, monitors,
 };
 
 use super::{ResponseValue, never_frozen};
@@ -110,7 +110,9 @@ impl<'v> StarlarkValue<'v> for StepValue {
         let who = format!("{self}()");
         let host = Context::of(eval)?.test(&who)?;
         let step = self.step(Call::new(&who, arguments, heap)?)?;
-        let reply = host.step(&self.service.name, &self.interface, &step).map_err(Raised::from)?;
+        let reply = host.step(&self.service.name, &self.interface, &step);
+        monitors::deliver(eval)?;
+        let reply = reply.map_err(Raised::from)?;
         if host.is_cancelled() {
             return Err(Raised::cancelled().into());
         }

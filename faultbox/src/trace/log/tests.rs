@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use super::{super::RuleName, *};
+use super::{
+    super::{Channel, RuleName},
+    *,
+};
 use crate::engine::{Decision, Driver, Errno, Object, RuleId, Syscall, TargetId};
 
 fn syscall(name: &str) -> Syscall {
@@ -100,6 +103,7 @@ fn a_record_is_told_in_the_specs_words() {
                 window: 2,
                 op: Some("persist".to_owned()),
                 label: Some("disk".to_owned()),
+                is_trace: false,
             },
         );
     });
@@ -130,6 +134,7 @@ fn a_record_is_told_in_the_specs_words() {
             op: Some("persist".to_owned()),
             label: Some("disk".to_owned()),
             path: None,
+            channel: Some(Channel::Internet),
             peer: Some("[::1]:5432".parse().unwrap()),
             peer_interface: Some("db.main".to_owned()),
             rule_target: Some("db".to_owned()),
@@ -189,6 +194,49 @@ fn a_flood_is_dropped_and_counted_but_not_what_rules_broke() {
     assert_eq!(log.events().len(), 5);
     log.record(record(12, Decision::Allow));
     assert_eq!(log.dropped(), 9, "ordered events count as well");
+}
+
+#[test]
+fn what_somebody_watches_for_is_dropped_last_and_counted_apart() {
+    let log = Log::with_capacity(names(), 3, 2);
+    let (service, call) = (|name: &str| name == "db", |name: &str| name == "write");
+    log.watch(&[Watch { service: &service, syscall: &call }]);
+    let read = |time| Record { syscall: syscall("read"), ..record(time, Decision::Allow) };
+    for time in 0..5 {
+        log.record(read(time));
+    }
+    assert_eq!((log.dropped(), log.missed()), (2, 0));
+    for time in 5..9 {
+        log.record(record(time, Decision::Allow));
+    }
+    assert_eq!((log.dropped(), log.missed()), (4, 2), "the reserve is bounded, too");
+    log.record(Record { target: TargetId(2), ..record(9, Decision::Allow) });
+    assert_eq!((log.dropped(), log.missed()), (5, 2), "another service's writes are not watched");
+    log.watch(&[]);
+    log.record(record(10, Decision::Allow));
+    assert_eq!((log.dropped(), log.missed()), (6, 2));
+    log.barrier(|| ());
+    assert_eq!(log.events().len(), 5);
+}
+
+#[test]
+fn each_event_knows_how_many_its_service_has_had() {
+    let log = Log::new(names());
+    for (time, target) in [(1, 1), (2, 2), (3, 1)] {
+        log.record(Record { target: TargetId(target), ..record(time, Decision::Allow) });
+    }
+    log.barrier(|| ());
+    assert_eq!([0, 1, 2, 3].map(|index| log.count_of_service(index)), [1, 1, 2, 0]);
+}
+
+#[test]
+fn times_are_on_the_calendar_as_well() {
+    let log = Log::new(names());
+    let (time, before) = (now(), SystemTime::now());
+    let difference = |a: SystemTime, b| a.duration_since(b).unwrap_or_else(|it| it.duration());
+    assert!(difference(log.calendar(time), before) < Duration::from_secs(5));
+    let second = Duration::from_secs(1);
+    assert_eq!(difference(log.calendar(time), log.calendar(time - 1_000_000_000)), second);
 }
 
 /// Stands in for the engine: `drain` returns when every record whose time is taken has arrived.

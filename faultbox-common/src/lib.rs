@@ -17,6 +17,7 @@ mod event;
 mod globs;
 mod layout;
 mod park;
+mod partition;
 mod rule;
 mod same;
 mod system_path;
@@ -33,6 +34,10 @@ pub use layout::{
     PREEMPT_ENABLE, PROBES, TARGET_SLOTS, TargetInfo, TargetSlot, target_slot,
 };
 pub use park::{MAX_PARKED, Park, TOKENS, Token, WAKE_SEIZE, WAKE_SIGNAL, Wake};
+pub use partition::{
+    CUT_CONNECTS, CUT_COUNTED, CUT_DIALED, CUT_PACKETS, Cut, CutCounts, Endpoint, Flow, FlowEnd,
+    MAX_FLOWS, MAX_SIDES, NO_SIDE, SocketQuery, TCP, UDP, cell,
+};
 pub use rule::{
     ACTION_ALLOW, ACTION_CRASH, ACTION_DELAY, ACTION_DENY, ACTION_NONE, ACTION_RETURN,
     CHANCE_ALWAYS, FLAG_INCLUDE_DRIVER, FLAG_SOCKETS_ONLY, MAX_PORTS, MAX_RULES, MAX_SCOPES,

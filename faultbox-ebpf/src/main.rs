@@ -18,6 +18,7 @@ mod kernel;
 mod maps;
 mod observe;
 mod park;
+mod partition;
 mod path;
 mod place;
 mod preemption;

@@ -10,6 +10,10 @@ use faultbox_common::{
     MAX_TARGETS, Park, Rule, RuleSet, TARGET_SLOTS, TargetSlot,
 };
 
+use faultbox_common::{
+    Cut, CutCounts, Endpoint, Flow, FlowEnd, LEVELS, MAX_FLOWS, MAX_SIDES, SocketQuery,
+};
+
 use crate::apply::Pending;
 
 /// `BPF_F_MMAPABLE`, Linux 5.5: user space works on the same memory.
@@ -80,3 +84,37 @@ pub static WAKES: RingBuf = RingBuf::with_byte_size(1 << 16, 0);
 /// Reports to user space, of which it may set another size at load.
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
+
+/// Depths of the cgroups in [`PARTITION_SIDES`], plus 1; 0: none.
+#[map]
+pub static PARTITION_LEVELS: Array<[u32; LEVELS]> = Array::with_max_entries(1, 0);
+
+/// Services that partitions are about, by cgroup id.
+#[map]
+pub static PARTITION_SIDES: HashMap<u64, u32> = HashMap::with_max_entries(MAX_SIDES, NO_PREALLOC);
+
+/// Whose an address is.
+#[map]
+pub static PARTITION_ENDPOINTS: HashMap<Endpoint, u32> =
+    HashMap::with_max_entries(1 << 10, NO_PREALLOC);
+
+/// What is cut from whom to whom: see `faultbox_common::cell`.
+#[map]
+pub static PARTITION_CUTS: Array<Cut> = Array::with_max_entries(MAX_SIDES * MAX_SIDES, 0);
+
+/// What has been cut so far.
+#[map]
+pub static PARTITION_COUNTS: Array<CutCounts> = Array::with_max_entries(MAX_SIDES * MAX_SIDES, 0);
+
+/// Flows that have been cut.
+#[map]
+pub static PARTITION_FLOWS: LruHashMap<Flow, u32> = LruHashMap::with_max_entries(MAX_FLOWS, 0);
+
+/// Whose the peer of such a flow is, for as long as nothing else says so.
+#[map]
+pub static PARTITION_PEERS: LruHashMap<FlowEnd, u32> =
+    LruHashMap::with_max_entries(2 * MAX_FLOWS, 0);
+
+/// A question of user space, and its answer.
+#[map]
+pub static PARTITION_QUERY: Array<SocketQuery> = Array::with_max_entries(1, 0);

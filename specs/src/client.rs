@@ -44,6 +44,50 @@ impl Peer {
     }
 }
 
+/// A [`Peer`] that is asked over one connection, for as long as that works.
+#[derive(Debug)]
+pub struct Pooled {
+    peer: Peer,
+    timeout: Duration,
+    connection: Option<Connection>,
+    dials: u64,
+}
+
+impl Pooled {
+    /// Connects when it is first asked. `timeout` is for a connect, and for an answer.
+    pub fn new(peer: Peer, timeout: Duration) -> Self {
+        Self { peer, timeout, connection: None, dials: 0 }
+    }
+
+    /// Connects that were tried so far.
+    pub fn dials(&self) -> u64 {
+        self.dials
+    }
+
+    /// Sends `question` as a line and returns the line that comes back. After an error the
+    /// connection is given up, so that a late answer is not taken for the next one.
+    ///
+    /// # Errors
+    /// As [`Peer::ask`].
+    pub fn ask(&mut self, question: &[u8]) -> Result<Vec<u8>, PeerError> {
+        let peer = self.peer.name;
+        let failed = |step| move |source| PeerError::Io { step, peer, source };
+        let connection = if let Some(connection) = self.connection.take() {
+            connection
+        } else {
+            self.dials += 1;
+            dial(&self.peer.address, self.timeout).map_err(failed(Step::Connect))?
+        };
+        let deadline = Instant::now() + self.timeout;
+        connection.write_once(&[question, b"\n"].concat()).map_err(failed(Step::Write))?;
+        let answer = read_line(&connection, deadline)
+            .map_err(failed(Step::Read))?
+            .ok_or(PeerError::NoResponse { peer })?;
+        self.connection = Some(connection);
+        Ok(answer)
+    }
+}
+
 /// The first line, or `None` if the peer closed before it was complete. Each `read` is made only
 /// once there is something to read, so the deadline holds without a non-blocking socket.
 fn read_line(connection: &Connection, deadline: Instant) -> io::Result<Option<Vec<u8>>> {

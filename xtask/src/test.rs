@@ -150,15 +150,17 @@ struct Run<'a> {
     binary: &'a Artifact,
     engine: &'static str,
     /// The tests that have to do with the kernel; the others are no different in a guest, only slower.
-    filters: &'static [&'static str],
+    filters: Vec<&'static str>,
 }
 
 /// Of the unit tests: those of the in-kernel rungs.
 const ENGINE_TESTS: &[&str] = &["engine::tests::", "engine::kernel::"];
-/// Of the integration tests: the tutorial and the matrices under faults, real servers, who else is hit, what a kill leaves, and the two
-/// commands that need no spec.
+/// Of the integration tests: the tutorial under faults, real servers, who else is hit, what a kill leaves, the two
+/// commands that need no spec, and what cuts traffic.
 const KERNEL_TESTS: &[&str] =
-    &["tutorial::", "domain::", "servers::", "neighbours::", "kill::", "run::", "attach::"];
+    &["tutorial::", "servers::", "neighbours::", "kill::", "run::", "attach::", "partition::"];
+/// What is built upon faults and events, and the same wherever these are: on one kernel.
+const DOMAIN_TESTS: &[&str] = &["domain::", "events::", "generate::", "parallel::"];
 /// Of these: where it matters that two rungs share the calls.
 const MIXED_TESTS: &[&str] = &["tutorial::", "servers::"];
 /// Kills of the runner in a guest; natively there are 50.
@@ -178,7 +180,10 @@ fn runs<'a>(project: &Project, built: &'a [Artifact], kernel: &Kernel) -> Vec<Ru
                 _ => (&[][..], KERNEL_TESTS),
             };
             engines.iter().map(move |engine| {
-                let filters = if *engine == "auto" { MIXED_TESTS } else { filters };
+                let mut filters = if *engine == "auto" { MIXED_TESTS } else { filters }.to_vec();
+                if *kernel == Kernel::ErrorInjection && binary.kind == Kind::Test {
+                    filters.extend(DOMAIN_TESTS);
+                }
                 Run { binary, engine, filters }
             })
         })
@@ -285,8 +290,8 @@ mod tests {
         let good = Artifact { executable: "/bin/true".into(), ..binary.clone() };
         let script = script(
             &[
-                Run { binary: &binary, engine: "ebpf", filters: KERNEL_TESTS },
-                Run { binary: &good, engine: "ebpf", filters: KERNEL_TESTS },
+                Run { binary: &binary, engine: "ebpf", filters: KERNEL_TESTS.to_vec() },
+                Run { binary: &good, engine: "ebpf", filters: KERNEL_TESTS.to_vec() },
             ],
             &Args::default(),
         );

@@ -15,6 +15,7 @@ use super::{
     coverage::Coverage,
     kernel::{EventReader, Kernel, KernelError, Rung, Sinks},
     parking::{Lease, Parking},
+    partition::Partitions,
     supervisor::Supervisor,
     tables::Tables,
     target::Cgroups,
@@ -92,6 +93,7 @@ pub(super) struct Inner {
     delayed: Mutex<Vec<TargetId>>,
     trace: TraceLevel,
     extra: Vec<Syscall>,
+    partitions: Mutex<Partitions>,
     state: Mutex<State>,
 }
 
@@ -177,6 +179,7 @@ impl Engine {
             delayed: Mutex::default(),
             trace,
             extra,
+            partitions: Mutex::default(),
             state,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -328,6 +331,10 @@ impl fmt::Debug for Engine {
 impl Inner {
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn partitions(&self) -> MutexGuard<'_, Partitions> {
+        self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Hooks what rules need, which `uses` tells, and switches them on.

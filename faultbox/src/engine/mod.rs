@@ -47,6 +47,7 @@ mod kernel;
 mod launch;
 mod mapping;
 mod parking;
+mod partition;
 mod record;
 mod rule;
 mod supervisor;
@@ -63,6 +64,9 @@ pub use errno::Errno;
 pub use faultbox_common::{Driver, GlobError};
 pub use kernel::Rung;
 pub use launch::{Exit, Launch, Process, SpawnError};
+pub use partition::{
+    ActivePartition, Partition, PartitionCounts, PartitionDirection, PartitionMode, PartitionSide,
+};
 pub use record::{Decision, Object, Record, RecordSink};
 pub use rule::{Action, PathGlob, Probability, Rule, RuleCounts, RuleId, Site};
 pub use survey::{FamilySurvey, Survey, survey};

@@ -86,7 +86,7 @@ impl Cgroup {
 }
 
 /// How many cgroups lie above this one, the root included.
-fn depth(path: &Path) -> io::Result<u32> {
+pub(super) fn depth(path: &Path) -> io::Result<u32> {
     let path = path.canonicalize()?;
     let mounts = fs::read_to_string("/proc/self/mountinfo")?;
     // proc(5): the fourth field is the root of the mount in its file system, the fifth where it

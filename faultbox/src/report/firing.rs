@@ -1,17 +1,21 @@
 //! Which rules did what they were for.
 
-use super::{RuleReport, TestReport, WindowReport, plain::one_line, rule_text::action_text};
+use super::{
+    PartitionReport, RuleReport, TestReport, WindowReport, plain::one_line, rule_text::action_text,
+};
 
-/// Whether rules that were to break something never did, in the whole test.
+/// Whether rules and partitions that were to break something never did, in the whole test.
 pub(super) fn never_fired(report: &TestReport) -> bool {
-    nothing_fired(&report.windows)
+    nothing_fired(&report.windows, &report.partitions)
 }
 
-/// The same for the windows of a test.
-pub fn nothing_fired(windows: &[WindowReport]) -> bool {
+/// The same for the windows and partitions of a test.
+pub fn nothing_fired(windows: &[WindowReport], partitions: &[PartitionReport]) -> bool {
     let rules = windows.iter().flat_map(|window| &window.rules);
     let mut rules = rules.filter(|it| it.rule.action.breaks()).peekable();
-    rules.peek().is_some() && rules.all(|rule| rule.counts.fired == 0)
+    let was_armed = rules.peek().is_some() || !partitions.is_empty();
+    let cuts = |it: &PartitionReport| it.counts.hits() > 0;
+    was_armed && rules.all(|rule| rule.counts.fired == 0) && !partitions.iter().any(cuts)
 }
 
 /// The rules that never fired in any of the windows they were in, each once: `db write=deny(EIO)`.

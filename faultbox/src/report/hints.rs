@@ -1,6 +1,8 @@
 //! Why rules may have hit nothing, from what the services really did (language.md 1.16.3).
 
-use super::{RuleReport, Style, TestReport, WindowReport, plain::counted, plain::one_line};
+use super::{
+    RuleReport, Style, TestReport, WindowReport, partition_lines, plain::counted, plain::one_line,
+};
 use crate::{
     engine::Errno,
     spec::FaultAction,
@@ -25,10 +27,13 @@ struct Case<'a> {
 
 /// The hints of a test in which no rule fired.
 pub(super) fn hints(report: &TestReport, style: Style) -> Vec<String> {
-    let mut hints = vec![
-        "the target may use a different syscall variant (e.g., pwrite64 instead of write)"
-            .to_owned(),
-    ];
+    let mut hints = partition_lines::hints(report);
+    if !report.windows.is_empty() || hints.is_empty() {
+        hints.push(
+            "the target may use a different syscall variant (e.g., pwrite64 instead of write)"
+                .to_owned(),
+        );
+    }
     let spans = window_spans(&report.events, report.windows.len());
     for (window, span) in report.windows.iter().zip(spans) {
         let events: &[Event] = &report.events[span.start..span.end.max(span.start)];

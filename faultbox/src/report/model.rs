@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    engine::{RuleCounts, Syscall},
+    engine::{PartitionCounts, PartitionDirection, PartitionMode, RuleCounts, Syscall},
     spec::{FaultRule, Location, TestKind},
     trace::Event,
 };
@@ -47,6 +47,8 @@ pub struct TestReport {
     pub events: Vec<Event>,
     /// Every `fault()` and `fault_start()` of the test, in the order of time.
     pub windows: Vec<WindowReport>,
+    /// Every `partition()` and `partition_start()` of the test, in the order of time.
+    pub partitions: Vec<PartitionReport>,
     /// Every service, in alphabetical order.
     pub services: Vec<ServiceReport>,
     /// Records lost to a full ring buffer; the counts are exact all the same.
@@ -77,6 +79,21 @@ pub struct RuleReport {
     pub inbound: Vec<String>,
     /// Exact counts.
     pub counts: RuleCounts,
+}
+
+/// A partition and what became of it.
+#[derive(Clone, Debug)]
+pub struct PartitionReport {
+    /// The service named first.
+    pub a: String,
+    /// The other.
+    pub b: String,
+    /// How traffic was cut.
+    pub mode: PartitionMode,
+    /// Which way.
+    pub direction: PartitionDirection,
+    /// Exact counts.
+    pub counts: PartitionCounts,
 }
 
 /// What a service did in the whole test.

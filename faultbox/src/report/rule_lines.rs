@@ -2,7 +2,7 @@
 
 use super::{
     RuleReport, Style, TestReport, WindowReport, firing::never_fired, hints::hints,
-    plain::one_line, rule_text::rule_line,
+    partition_lines, plain::one_line, rule_text::rule_line,
 };
 
 /// A line per rule, then what is to be said of rules that hit nothing.
@@ -18,12 +18,14 @@ pub(super) fn rule_lines(report: &TestReport, style: Style) -> Vec<String> {
             lines.push(format!("{}{hits}{times}", rule_line(&first.service, rule)));
         }
     }
+    lines.extend(partition_lines::partition_lines(report));
     if never_fired(report) {
         let warning = style.warning();
         lines.push(format!("  {warning}: fault rules were installed but no injections fired"));
         lines.extend(hints(report, style).into_iter().map(|hint| format!("    hint: {hint}")));
     } else {
         lines.extend(groups.iter().filter_map(|group| idle_note(group)));
+        lines.extend(partition_lines::idle_notes(report));
     }
     lines
 }

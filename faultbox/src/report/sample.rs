@@ -30,6 +30,7 @@ pub(super) fn passed(name: &str) -> TestReport {
         strict_faults: false,
         events: Vec::new(),
         windows: Vec::new(),
+        partitions: Vec::new(),
         services: Vec::new(),
         dropped: 0,
         warnings: Vec::new(),

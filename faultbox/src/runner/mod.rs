@@ -15,6 +15,7 @@ pub(crate) mod mark;
 mod message;
 mod netns;
 mod output;
+mod partitions;
 mod plan;
 mod port;
 mod possibilities;

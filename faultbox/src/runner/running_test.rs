@@ -10,6 +10,7 @@ use super::{
     faults::{self, Closed, Faults, Opened, Places},
     interrupt,
     message::message,
+    partitions::{Healed, Partitions},
     sandbox::Sandbox,
     service::{RunningService, describe},
     tasks::Tasks,
@@ -17,7 +18,11 @@ use super::{
 use crate::{
     engine::{Engine, Exit, Syscall, TargetId, TraceLevel},
     protocol::{self, Dialer, Limit},
-    spec::{FaultAction, FaultRequest, Host, HostError, ScopeId, Service, Step, StepReply},
+    report::PartitionReport,
+    spec::{
+        FaultAction, FaultRequest, FaultWindow, Host, HostError, PartitionId, PartitionRequest,
+        ScopeId, Service, Step, StepReply,
+    },
     trace::{EventKind, Log},
 };
 
@@ -47,6 +52,7 @@ pub(crate) struct RunningTest<'a> {
     targets: RefCell<Vec<TargetId>>,
     services: RefCell<Vec<RunningService>>,
     faults: RefCell<Faults<'a>>,
+    partitions: RefCell<Partitions<'a>>,
     warnings: RefCell<Vec<String>>,
     tasks: Tasks,
     /// What the engine had lost before this test.
@@ -72,6 +78,7 @@ impl<'a> RunningTest<'a> {
             targets: RefCell::default(),
             services: RefCell::default(),
             faults: RefCell::new(Faults::new(engine, log, seed)),
+            partitions: RefCell::new(Partitions::new(engine)),
             warnings: RefCell::default(),
             tasks: Tasks::default(),
             lost_before: engine.dropped(),
@@ -112,6 +119,10 @@ impl<'a> RunningTest<'a> {
         for window in left {
             self.close(window);
         }
+        let apart = self.partitions.borrow().all_on();
+        for partition in apart {
+            self.close_partition(partition);
+        }
     }
 
     /// Notes services that have ended by themselves.
@@ -139,6 +150,18 @@ impl<'a> RunningTest<'a> {
     /// What the windows have done, and what else there is to say.
     pub(crate) fn into_findings(self) -> (Vec<crate::report::WindowReport>, Vec<String>) {
         (self.faults.into_inner().into_reports(), self.warnings.into_inner())
+    }
+
+    /// What the partitions have cut.
+    pub(crate) fn partitions(&self) -> Vec<PartitionReport> {
+        self.partitions.borrow().reports()
+    }
+
+    fn close_partition(&self, index: usize) {
+        let healed = self.partitions.borrow_mut().close(index);
+        if let Some(Healed { partition, a, b, hits }) = healed {
+            self.log.push(&a, EventKind::PartitionRemoved { partition, peer: b, hits });
+        }
     }
 
     fn close(&self, window: usize) {
@@ -268,6 +291,46 @@ impl Host for RunningTest<'_> {
         self.settle();
     }
 
+    fn partition(&self, request: &PartitionRequest) -> Result<PartitionId, HostError> {
+        let PartitionRequest { a, b, mode, direction, window } = request;
+        let (declared, targets) = (self.declared.borrow(), self.targets.borrow());
+        let places = Places { services: &declared, targets: &targets };
+        let earlier = match window {
+            FaultWindow::Scoped => Vec::new(),
+            FaultWindow::Imperative => self.partitions.borrow().imperative(a, b),
+        };
+        let opened = self.partitions.borrow_mut().open(request, places).map_err(|error| {
+            let builtin = match window {
+                FaultWindow::Scoped => "partition()",
+                FaultWindow::Imperative => "partition_start()",
+            };
+            HostError(format!("{builtin}: {error}"))
+        });
+        let partition = opened?;
+        let (mode, direction) = (*mode, *direction);
+        let applied = EventKind::PartitionApplied { partition, peer: b.clone(), mode, direction };
+        self.log.push(a, applied);
+        // It has taken their place.
+        for replaced in earlier {
+            self.close_partition(replaced);
+        }
+        self.settle();
+        Ok(PartitionId(partition as u32))
+    }
+
+    fn heal(&self, partition: PartitionId) {
+        self.close_partition(partition.0 as usize);
+        self.settle();
+    }
+
+    fn heal_imperative(&self, a: &str, b: &str) {
+        let apart = self.partitions.borrow().imperative(a, b);
+        for partition in apart {
+            self.close_partition(partition);
+        }
+        self.settle();
+    }
+
     fn warn(&self, text: &str) {
         let mut warnings = self.warnings.borrow_mut();
         if !warnings.iter().any(|it| it == text) {
@@ -327,6 +390,14 @@ impl Host for Loading {
     fn fault(&self, _: &FaultRequest) -> Result<ScopeId, HostError> {
         Err(HostError("only valid while a test is running".to_owned()))
     }
+
+    fn partition(&self, _: &PartitionRequest) -> Result<PartitionId, HostError> {
+        Err(HostError("only valid while a test is running".to_owned()))
+    }
+
+    fn heal(&self, _: PartitionId) {}
+
+    fn heal_imperative(&self, _: &str, _: &str) {}
 
     fn lift(&self, _: ScopeId) {}
 

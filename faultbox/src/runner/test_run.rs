@@ -24,7 +24,8 @@ use crate::{
     engine::{Engine, RecordSink, TraceLevel},
     protocol::go_duration,
     report::{
-        Level, Outcome, ServiceReport, TestReport, WindowReport, log_line, nothing_fired, unfired,
+        Level, Outcome, PartitionReport, ServiceReport, TestReport, WindowReport, log_line,
+        nothing_fired, uncut, unfired,
     },
     spec::{FailureKind, Loaded, Location, Service, Source, SpecFile, TestDeclaration, evaluate},
     trace::{Log, Names, faulted_per_service},
@@ -120,6 +121,7 @@ impl TestRun<'_> {
         shutdown::stop(&mut test.services(), &sandbox, verdict.kill);
         test.services().clear();
         let has_overlapped = test.has_overlapped();
+        let partitions = test.partitions();
         let (windows, mut warnings) = test.into_findings();
         drop(sandbox);
         let events = log.finish();
@@ -151,9 +153,9 @@ impl TestRun<'_> {
         let outcome = match verdict.outcome {
             Outcome::Passed
                 if self.setting.strict_faults
-                    || (self.test.must_fire && nothing_fired(&windows)) =>
+                    || (self.test.must_fire && nothing_fired(&windows, &partitions)) =>
             {
-                judge_strictly(&windows)
+                judge_strictly(&windows, &partitions)
             }
             outcome => outcome,
         };
@@ -169,6 +171,7 @@ impl TestRun<'_> {
             duration: verdict.duration,
             events,
             windows,
+            partitions,
             services,
             dropped: engine.dropped() - dropped + log.dropped(),
             warnings,
@@ -320,6 +323,7 @@ impl TestRun<'_> {
             strict_faults: self.setting.strict_faults,
             events: Vec::new(),
             windows: Vec::new(),
+            partitions: Vec::new(),
             services: Vec::new(),
             dropped: 0,
             warnings: Vec::new(),
@@ -329,8 +333,8 @@ impl TestRun<'_> {
 }
 
 /// A test that passed, under `--strict-faults`.
-fn judge_strictly(windows: &[WindowReport]) -> Outcome {
-    let unfired = unfired(windows);
+fn judge_strictly(windows: &[WindowReport], partitions: &[PartitionReport]) -> Outcome {
+    let unfired = [unfired(windows), uncut(partitions)].concat();
     if unfired.is_empty() {
         return Outcome::Passed;
     }

@@ -4,7 +4,10 @@
 use std::{sync::Arc, time::Duration};
 
 use super::FaultRule;
-use crate::{engine::Syscall, trace::Log};
+use crate::{
+    engine::{PartitionDirection, PartitionMode, Syscall},
+    trace::Log,
+};
 
 /// A group of rules that was switched on together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,6 +31,25 @@ pub struct FaultRequest {
     pub rules: Vec<FaultRule>,
     /// Whether the driver's own connections are hit, too (language.md, D2).
     pub include_driver: bool,
+    /// How it ends.
+    pub window: FaultWindow,
+}
+
+/// A partition that was switched on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PartitionId(pub u32);
+
+/// One `partition()` or `partition_start()` call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionRequest {
+    /// Name of the service given first.
+    pub a: String,
+    /// Of the other.
+    pub b: String,
+    /// How traffic is cut.
+    pub mode: PartitionMode,
+    /// Which way.
+    pub direction: PartitionDirection,
     /// How it ends.
     pub window: FaultWindow,
 }
@@ -167,6 +189,15 @@ pub trait Host {
     /// pause, others go on; so they must not hold anything across such a call that others need.
     /// An error, and none has begun, when they cannot be started.
     fn overlap(&self, jobs: Vec<Box<dyn FnOnce() + '_>>) -> Result<(), HostError>;
+
+    /// Cuts two services off from each other; every later packet and connect is cut.
+    fn partition(&self, request: &PartitionRequest) -> Result<PartitionId, HostError>;
+
+    /// Heals a partition.
+    fn heal(&self, partition: PartitionId);
+
+    /// Heals everything that `partition_start` has on between two services.
+    fn heal_imperative(&self, a: &str, b: &str);
 
     /// Takes a line of `print()`.
     fn print(&self, line: &str);

@@ -37,7 +37,8 @@ pub use error::SpecError;
 pub use failure::{FailureKind, TestFailure};
 pub use file::SpecFile;
 pub use host::{
-    FaultRequest, FaultWindow, Host, HostError, HttpMethod, Response, ScopeId, Step, StepReply,
+    FaultRequest, FaultWindow, Host, HostError, HttpMethod, PartitionId, PartitionRequest,
+    Response, ScopeId, Step, StepReply,
 };
 pub use loaded::{Loaded, evaluate};
 pub use model::{

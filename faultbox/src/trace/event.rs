@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use crate::engine::{Decision, Syscall};
+use crate::engine::{Decision, PartitionDirection, PartitionMode, Syscall};
 
 /// One entry of a test's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +76,26 @@ pub enum EventKind {
         window: usize,
         /// Sorted.
         keywords: Vec<String>,
+    },
+    /// The service was cut off from another.
+    PartitionApplied {
+        /// Index of the partition, in the order of time.
+        partition: usize,
+        /// The other service.
+        peer: String,
+        /// How.
+        mode: PartitionMode,
+        /// Which way; the service itself is `a`.
+        direction: PartitionDirection,
+    },
+    /// That has ended.
+    PartitionRemoved {
+        /// Index of the partition.
+        partition: usize,
+        /// The other service.
+        peer: String,
+        /// Connects refused, flows reset and flows dropped.
+        hits: u64,
     },
     /// The driver sent a step to the service.
     StepSend {

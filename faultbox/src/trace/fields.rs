@@ -34,6 +34,8 @@ const SYSCALL_FIELDS: &[&str] = &[
     "target",
 ];
 
+const PARTITION_FIELDS: &[&str] = &["peer", "mode", "direction", "hits"];
+
 const STEP_FIELDS: &[&str] = &["interface", "method", "path", "status"];
 
 /// The field `decision`: `allow`, `deny(input/output error)`, `delay(500ms)`.
@@ -68,6 +70,8 @@ impl Event {
             EventKind::ServiceExited { .. } => "service_exited",
             EventKind::FaultApplied { .. } => "fault_applied",
             EventKind::FaultRemoved { .. } => "fault_removed",
+            EventKind::PartitionApplied { .. } => "partition_applied",
+            EventKind::PartitionRemoved { .. } => "partition_removed",
             EventKind::StepSend { .. } => "step_send",
             EventKind::StepReceive { .. } => "step_recv",
             EventKind::Violation { .. } => "violation",
@@ -111,6 +115,11 @@ impl Event {
             EventKind::FaultApplied { .. } | EventKind::FaultRemoved { .. } => {
                 add("rules", self.field("rules"));
             }
+            EventKind::PartitionApplied { .. } | EventKind::PartitionRemoved { .. } => {
+                for name in PARTITION_FIELDS {
+                    add(name, self.field(name));
+                }
+            }
             EventKind::StepSend { .. } | EventKind::StepReceive { .. } => {
                 for name in STEP_FIELDS {
                     add(name, self.field(name));
@@ -141,6 +150,17 @@ impl Event {
             EventKind::FaultApplied { keywords, .. } | EventKind::FaultRemoved { keywords, .. } => {
                 (name == "rules").then(|| keywords.join(",").into())
             }
+            EventKind::PartitionApplied { peer, mode, direction, .. } => match name {
+                "peer" => Some(Cow::Borrowed(peer)),
+                "mode" => Some(mode.name().into()),
+                "direction" => Some(direction.name().into()),
+                _ => None,
+            },
+            EventKind::PartitionRemoved { peer, hits, .. } => match name {
+                "peer" => Some(Cow::Borrowed(peer)),
+                "hits" => Some(hits.to_string().into()),
+                _ => None,
+            },
             EventKind::StepSend { step } => step_field(step, "path", name),
             EventKind::StepReceive { step } => step_field(step, "status", name),
             EventKind::Violation { message, event } => match name {

@@ -23,6 +23,7 @@ mod load;
 mod neighbours;
 mod output;
 mod parallel;
+mod partition;
 mod project;
 mod run;
 mod scopes;

@@ -73,3 +73,25 @@ fn a_port_that_somebody_has_is_refused_with_the_owner_where_it_can_be_known() {
     stranger.set_nonblocking(true).unwrap();
     assert!(stranger.accept().is_err(), "the test has talked to a stranger");
 }
+
+#[test]
+fn a_partition_says_which_privilege_it_needs() {
+    let place = Place::new();
+    let ports = [free_port(), free_port()];
+    let _alone = have_machine_alone();
+    let source = r#"
+db = service("db", "{bin}/mock-db", interface("main", "tcp", FIRST), env = {"PORT": "FIRST"})
+api = service("api", "{bin}/mock-db", interface("main", "tcp", SECOND), env = {"PORT": "SECOND"})
+def test_apart():
+    partition(api, db, run = lambda: fail("was called"))
+"#;
+    let source = source.replace("FIRST", &ports[0].to_string());
+    let spec = place.spec("spec.star", &source.replace("SECOND", &ports[1].to_string()));
+    let Some(run) = as_nobody(&place, &spec) else {
+        return;
+    };
+    run.expect(2).prints(
+        "  reason: partition(): cutting traffic needs programs on cgroups, which this process may \
+         not load: run it as root or with CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW\n",
+    );
+}

@@ -7,6 +7,7 @@ mod mock_api;
 mod mock_db;
 mod order_svc;
 mod peer;
+mod pool_client;
 mod program;
 mod startup;
 mod system_calls;

@@ -12,6 +12,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) fn path_of(name: &str) -> &'static str {
     match name {
         "flood" => env!("CARGO_BIN_EXE_flood"),
+        "pool-client" => env!("CARGO_BIN_EXE_pool-client"),
         "line-gateway" => env!("CARGO_BIN_EXE_line-gateway"),
         "inventory-svc" => env!("CARGO_BIN_EXE_inventory-svc"),
         "mock-api" => env!("CARGO_BIN_EXE_mock-api"),

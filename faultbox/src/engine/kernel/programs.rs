@@ -29,7 +29,8 @@ use super::{
 };
 
 /// Built by `cargo xtask ebpf` and committed, so that building faultbox needs stable Rust only.
-static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../../faultbox-ebpf/faultbox.bpf.o");
+pub(in crate::engine) static OBJECT: &[u8] =
+    aya::include_bytes_aligned!("../../../../faultbox-ebpf/faultbox.bpf.o");
 
 /// In place of a cgroup's id: a target has been there.
 const GONE: u64 = 1;
@@ -345,7 +346,7 @@ fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map, KernelError> {
 }
 
 /// An error with all its causes, which aya's own text leaves out.
-pub(super) fn text(error: &dyn std::error::Error) -> String {
+pub(in crate::engine) fn text(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -356,7 +357,7 @@ pub(super) fn text(error: &dyn std::error::Error) -> String {
 }
 
 /// Whether the kernel refused for want of privilege.
-fn is_denied(error: &(dyn std::error::Error + 'static)) -> bool {
+pub(in crate::engine) fn is_denied(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
         let os = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);

@@ -10,6 +10,7 @@ mod delays;
 mod in_kernel;
 mod kprobes;
 mod observation;
+pub(super) mod partitions;
 pub(super) mod stress;
 mod subject;
 

@@ -130,7 +130,7 @@ fn services(call: &mut Call<'_>) -> Result<Vec<Arc<Service>>, Raised> {
 }
 
 /// The function of `run=`, known to need no arguments.
-fn callback<'v>(call: &mut Call<'v>) -> Result<Value<'v>, Raised> {
+pub(super) fn callback<'v>(call: &mut Call<'v>) -> Result<Value<'v>, Raised> {
     let Some(run) = call.optional("run") else {
         return Err(call.wrong("run= (a function without parameters) is required"));
     };

@@ -14,6 +14,7 @@ mod matrix;
 mod monitor;
 mod op;
 mod parallel;
+mod partition;
 mod rule;
 mod rule_options;
 mod scenario;
@@ -29,7 +30,7 @@ use starlark::environment::{Globals, GlobalsBuilder, LibraryExtension, Module};
 use super::values::Missing;
 
 /// Builtins of the language that are still to come.
-const MISSING: &[&str] = &["load_file", "partition", "partition_start", "partition_stop", "ready"];
+const MISSING: &[&str] = &["load_file", "ready"];
 
 static GLOBALS: LazyLock<Globals> = LazyLock::new(|| {
     let extensions = [
@@ -53,6 +54,7 @@ static GLOBALS: LazyLock<Globals> = LazyLock::new(|| {
         .with(monitor::register)
         .with(op::register)
         .with(parallel::register)
+        .with(partition::register)
         .with(rule::register)
         .with(scenario::register)
         .with(service::register)

@@ -9,7 +9,8 @@ use std::{
 use crate::{
     engine::Syscall,
     spec::{
-        FaultAction, FaultRequest, FaultWindow, Host, HostError, Response, ScopeId, Step, StepReply,
+        FaultAction, FaultRequest, FaultWindow, Host, HostError, PartitionId, PartitionRequest,
+        Response, ScopeId, Step, StepReply,
     },
     trace::{EventKind, Log},
 };
@@ -161,6 +162,23 @@ impl Host for Recorder {
             job();
         }
         Ok(())
+    }
+
+    fn partition(&self, request: &PartitionRequest) -> Result<PartitionId, HostError> {
+        let PartitionRequest { a, b, mode, direction, window } = request;
+        let cut = if *window == FaultWindow::Imperative { "cut-start" } else { "cut" };
+        let id = self.scopes.get();
+        self.scopes.set(id + 1);
+        self.record(format!("{cut} {id} {a} {b} {} {}", direction.name(), mode.name()))?;
+        Ok(PartitionId(id))
+    }
+
+    fn heal(&self, partition: PartitionId) {
+        self.calls.borrow_mut().push(format!("heal {}", partition.0));
+    }
+
+    fn heal_imperative(&self, a: &str, b: &str) {
+        self.calls.borrow_mut().push(format!("heal all {a} {b}"));
     }
 
     fn print(&self, line: &str) {

@@ -13,6 +13,7 @@ mod limits;
 mod load;
 mod monitors;
 mod mutations;
+mod partitions;
 mod rules;
 mod services;
 mod steps;

@@ -19,6 +19,7 @@ const ROLES: &[&[(&str, Role)]] = &[
     crate::engine::launch::tests::ROLES,
     crate::engine::parking::tests::roles::ROLES,
     crate::engine::supervisor::tests::roles::ROLES,
+    crate::engine::tests::partitions::ROLES,
     crate::engine::tests::stress::roles::ROLES,
     crate::engine::supervisor::tests::roles::delayed::ROLES,
 ];

@@ -123,6 +123,19 @@ fn a24_a_scenario_is_a_test() {
 }
 
 #[test]
+fn a26_the_generated_file_runs() {
+    let run = run("order_flow.faults.star", &[], 0);
+    run.prints("\nFault Matrix: 1 scenarios × 6 faults = 6 cells\n");
+    run.prints("\nResult: 6/6 passed\n");
+    run.prints("\n7 passed, 0 failed\n");
+    assert!(run.stdout.contains("--- PASS: test_order_flow_db_partition ("), "{run:?}");
+    run.prints("  partition: api ⇹ db (refuse, ");
+    // Two connects, five seconds each.
+    let slow = millis(&run, "test_matrix_order_flow_db_slow");
+    assert!((10_000..13_000).contains(&slow), "{slow}");
+}
+
+#[test]
 fn a27_an_excluded_pair_is_no_test() {
     let run = run("edited-matrix.star", &[], 0);
     run.prints("\nFault Matrix: 1 scenarios × 5 faults = 4 cells\n");

@@ -25,15 +25,20 @@ fn run(test: &str, flags: &[&str]) -> Finished {
 fn a23_a_monitor_on_a_database_that_is_down_passes_and_objects_when_it_is_not() {
     let spec = "specs/domain/no-db-traffic.star";
     let down = Place::new().test(&[spec]).expect(0);
-    down.prints("\n2 passed, 0 failed\n");
+    down.prints("\n4 passed, 0 failed\n");
     assert!(!down.stdout.contains("WARNING"), "{}", down.stdout);
 
     let place = Place::new();
     let source = fs::read_to_string(root().join(spec)).unwrap();
     let source = source.replace("deny(\"ECONNREFUSED\")", "allow()");
     let up = place.test(&[&place.spec("up.star", &source)]).expect(2);
-    up.prints("\n0 passed, 2 failed\n");
-    for test in ["test_callee_down", "test_caller_cut_off"] {
+    up.prints("\n0 passed, 4 failed\n");
+    for test in [
+        "test_callee_down",
+        "test_caller_cut_off",
+        "test_matrix_order_flow_db_down",
+        "test_matrix_order_flow_api_cut_off",
+    ] {
         let reason = up.block(test)[1];
         let expected =
             "  reason: monitor violation: traffic reached DB despite being down (event #";

@@ -12,7 +12,7 @@ use crate::{
     kernel::{Registers as _, Typed, trace},
     maps::PENDING,
     park,
-    preemption::without,
+    preemption::Alone,
     report::report,
     target,
 };
@@ -45,12 +45,15 @@ pub struct Pending {
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "fentry/apply")]
 extern "C" fn apply(_ctx: *mut c_void) -> i64 {
-    as_error(without(carry_out))
+    let alone = Alone::new(true);
+    let result = carry_out(&alone);
+    alone.end();
+    as_error(result)
 }
 
 /// What the function is to return; 0: it runs.
 #[inline(always)]
-fn carry_out() -> i64 {
+fn carry_out(alone: &Alone) -> i64 {
     let thread = bpf_get_current_pid_tgid();
     let Some(pending) = PENDING.get_ptr_mut(thread) else { return 0 };
     // SAFETY: only this thread's own programs change its entry.
@@ -66,6 +69,7 @@ fn carry_out() -> i64 {
     };
     let mut parked = false;
     if pending.outcome.delay != 0 {
+        alone.pause();
         parked = park::begin(pending.syscall, regs.instruction(), regs.stack(), &pending.outcome)
             == park::WAITS;
         if !parked {
@@ -74,7 +78,7 @@ fn carry_out() -> i64 {
     }
     if pending.resumed == 0 {
         if parked || !pending.outcome.runs() {
-            count_fired(&pending.slots, pending.fired);
+            count_fired(&pending.slots, pending.fired, parked);
         }
         if trace() > 0 {
             report(target, pending.syscall, pending.time, &regs, &pending.seen, &pending.outcome);

@@ -61,16 +61,20 @@ impl Counters for InMap {
 /// The rules of a set that fired, by their places in the set: a bit for each.
 pub type Fired = u16;
 
-/// Counts the rules that fired.
+/// Counts the rules that fired; those that delay only if the call was parked.
 #[inline(always)]
-pub fn count_fired(slots: &[u16; MAX_SITES], fired: Fired) {
+pub fn count_fired(slots: &[u16; MAX_SITES], fired: Fired, parked: bool) {
     for i in 0..MAX_SITES {
         if fired >> i & 1 == 0 {
             continue;
         }
         if let Some(rule) = RULES.get_ptr_mut(slots[i].into()) {
-            // SAFETY: a field of a live map value.
-            increment(unsafe { &raw mut (*rule).counters.fired }.cast());
+            // SAFETY: fields of a live map value.
+            unsafe {
+                if parked || (*rule).action != ACTION_DELAY {
+                    increment((&raw mut (*rule).counters.fired).cast());
+                }
+            }
         }
     }
 }

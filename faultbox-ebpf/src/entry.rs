@@ -23,7 +23,7 @@ use crate::{
     kernel::{Probed, Registers, Typed, blur, clear, trace},
     maps::PENDING,
     park,
-    preemption::without,
+    preemption::Alone,
     report::report,
     target,
 };
@@ -65,6 +65,21 @@ fn decide_here<R: Registers>(
     look: impl FnOnce(&mut Seen, &R, &TargetInfo, Kind, *mut Control),
     place: impl FnOnce(&Seen, u32) -> Place,
 ) -> Verdict {
+    let alone = Alone::new(R::PREEMPTIBLE);
+    let verdict = decide_by(regs, defers, can_wait, look, place, &alone);
+    alone.end();
+    verdict
+}
+
+#[inline(always)]
+fn decide_by<R: Registers>(
+    regs: &R,
+    defers: bool,
+    can_wait: bool,
+    look: impl FnOnce(&mut Seen, &R, &TargetInfo, Kind, *mut Control),
+    place: impl FnOnce(&Seen, u32) -> Place,
+    alone: &Alone,
+) -> Verdict {
     let Some(control) = target::control() else { return Verdict::Runs };
     let Some(target) = target::current_by(control) else { return Verdict::Runs };
     if defers {
@@ -81,8 +96,9 @@ fn decide_here<R: Registers>(
         // SAFETY: all zeros is a valid value.
         let left = unsafe { decided.assume_init_mut() };
         let (ip, sp) = (regs.instruction(), regs.stack());
+        alone.pause();
         match park::enter(syscall, ip, sp, &mut left.outcome, (can_wait && !defers).into()) {
-            park::NEW => {}
+            park::NEW => alone.resume(),
             park::WAITS => return Verdict::Skipped(park::RESTART),
             _ if !defers => return end(left.outcome.action, left.outcome.value),
             _ => {
@@ -122,14 +138,16 @@ fn decide_here<R: Registers>(
         increment(&raw mut control.undelayed);
         decided.outcome.delay = 0;
     } else if waits {
+        alone.pause();
         parked =
             park::begin(syscall, regs.instruction(), regs.stack(), &decided.outcome) == park::WAITS;
         if !parked {
             decided.outcome.delay = 0;
         }
     }
-    if decided.fired != 0 && (ends || parked) {
-        count_fired(&decided.slots, decided.fired);
+    // Those that end the call have been counted.
+    if parked {
+        count_fired(&decided.slots, decided.fired, true);
     }
     if trace() > 0 {
         report(target, syscall, decided.time, regs, &decided.seen, &decided.outcome);
@@ -167,14 +185,13 @@ macro_rules! entry {
         #[unsafe(no_mangle)]
         #[unsafe(link_section = concat!("fentry/", stringify!($returning)))]
         extern "C" fn $returning(ctx: *mut c_void) -> i64 {
-            let decide = || decide_here(&Typed::of_entry(ctx), false, true, $look, $place);
-            returned(without(decide))
+            returned(decide_here(&Typed::of_entry(ctx), false, true, $look, $place))
         }
 
         #[unsafe(no_mangle)]
         #[unsafe(link_section = concat!("fentry/", stringify!($deferring)))]
         extern "C" fn $deferring(ctx: *mut c_void) -> i64 {
-            without(|| decide_here(&Typed::of_entry(ctx), true, true, $look, $place));
+            decide_here(&Typed::of_entry(ctx), true, true, $look, $place);
             0
         }
 

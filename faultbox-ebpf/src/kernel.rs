@@ -144,6 +144,10 @@ pub fn task() -> Address {
 
 /// The registers of a system call.
 pub trait Registers {
+    /// Whether the program that reads them can switch preemption off: a kprobe runs without it
+    /// anyway.
+    const PREEMPTIBLE: bool;
+
     /// The word at this offset, which must be a constant to the verifier.
     fn word(&self, offset: usize) -> u64;
 
@@ -206,6 +210,8 @@ impl Typed {
 }
 
 impl Registers for Typed {
+    const PREEMPTIBLE: bool = true;
+
     #[inline(always)]
     fn unknown(&self) -> u64 {
         self.stack()
@@ -235,6 +241,8 @@ impl Untyped {
 pub struct Probed<'a>(pub &'a ProbeContext);
 
 impl Registers for Probed<'_> {
+    const PREEMPTIBLE: bool = false;
+
     #[inline(always)]
     fn word(&self, offset: usize) -> u64 {
         word_at(self.0.arg::<u64>(0).unwrap_or(0) + offset as u64)
@@ -242,6 +250,8 @@ impl Registers for Probed<'_> {
 }
 
 impl Registers for Untyped {
+    const PREEMPTIBLE: bool = false;
+
     #[inline(always)]
     fn word(&self, offset: usize) -> u64 {
         word_at(self.0 as u64 + offset as u64)

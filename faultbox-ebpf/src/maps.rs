@@ -112,7 +112,7 @@ pub static PARTITION_FLOWS: LruHashMap<Flow, u32> = LruHashMap::with_max_entries
 
 /// Whose the peer of such a flow is, for as long as nothing else says so.
 #[map]
-pub static PARTITION_PEERS: LruHashMap<FlowEnd, u32> =
+pub static PARTITION_PEERS: LruHashMap<FlowEnd, u64> =
     LruHashMap::with_max_entries(2 * MAX_FLOWS, 0);
 
 /// A question of user space, and its answer.

@@ -82,11 +82,20 @@ fn resident(endpoint: &Endpoint) -> Option<u32> {
     listening(&Endpoint { address: endpoint.address, port: 0 })
 }
 
-/// The side at the other end of a flow of which a packet has vanished before.
+/// The side at the other end of a flow of which a packet has vanished before, since the cut that
+/// is on now: a side's number may have been another's before.
 #[inline(always)]
-fn remembered(end: &FlowEnd) -> Option<u32> {
+fn remembered(own: u32, end: &FlowEnd) -> Option<u32> {
     // SAFETY: the value is a word, which is replaced whole.
-    unsafe { PARTITION_PEERS.get(end) }.copied()
+    let known = unsafe { PARTITION_PEERS.get(end) }.copied()?;
+    let side = known as u32;
+    (cut(own, side)?.generation == (known >> 32) as u32).then_some(side)
+}
+
+/// A side as it is remembered.
+#[inline(always)]
+fn memory(side: u32, cut: &Cut) -> u64 {
+    u64::from(cut.generation) << 32 | u64::from(side)
 }
 
 #[inline(always)]
@@ -221,7 +230,7 @@ fn egress(packet: &SkBuffContext) -> Option<i32> {
     let peer = match ends.receiver(packet.as_ptr()) {
         Some(side) => side?,
         // Who was there may have died since, and its host's resets must not arrive either.
-        None => dialed.or_else(|| resident(&destination)).or_else(|| remembered(&end))?,
+        None => dialed.or_else(|| resident(&destination)).or_else(|| remembered(own, &end))?,
     };
     let cut = cut(own, peer)?;
     let vanishes =
@@ -239,9 +248,9 @@ fn egress(packet: &SkBuffContext) -> Option<i32> {
             // SAFETY: as above.
             increment(unsafe { &raw mut (*counts).flows });
             // A full table forgets the oldest, and an entry that is not there changes little.
-            let _ = PARTITION_PEERS.insert(end, peer, 0);
+            let _ = PARTITION_PEERS.insert(end, memory(peer, &cut), 0);
             let other_end = FlowEnd { own: destination, peer: source };
-            let _ = PARTITION_PEERS.insert(other_end, own, 0);
+            let _ = PARTITION_PEERS.insert(other_end, memory(own, &cut), 0);
         }
     }
     Some(if ends.protocol == TCP { VANISH } else { VANISH_UNSEEN })

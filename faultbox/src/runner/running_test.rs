@@ -2,6 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::HashSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,15 +17,18 @@ use super::{
     tasks::Tasks,
 };
 use crate::{
-    engine::{Engine, Exit, Syscall, TargetId, TraceLevel},
+    engine::{Decision, Engine, Exit, Syscall, TargetId, TraceLevel},
     protocol::{self, Dialer, Limit},
     report::PartitionReport,
     spec::{
         FaultAction, FaultRequest, FaultWindow, Host, HostError, PartitionId, PartitionRequest,
         ScopeId, Service, Step, StepReply,
     },
-    trace::{EventKind, Log},
+    trace::{Event, EventKind, Log},
 };
+
+/// How long a process may take to die of a signal before nobody waits for it any more.
+const DYING: Duration = Duration::from_millis(200);
 
 /// The longest wait between two looks at whether the test is to end.
 const LONGEST_NAP: Duration = Duration::from_millis(20);
@@ -122,6 +126,24 @@ impl<'a> RunningTest<'a> {
         let apart = self.partitions.borrow().all_on();
         for partition in apart {
             self.close_partition(partition);
+        }
+    }
+
+    /// Waits for the end of services of which a rule has crashed a process: its connections are
+    /// closed before it can be seen to have ended.
+    pub(crate) fn await_crashed(&self) {
+        let is_crash = |event: &&Event| {
+            matches!(event.kind, EventKind::Syscall { decision: Decision::Crash(_), .. })
+        };
+        let crashed: HashSet<String> = self
+            .log
+            .read(|events| events.iter().filter(is_crash).map(|it| it.service.clone()).collect());
+        for service in self.services.borrow_mut().iter_mut() {
+            if crashed.contains(&service.declared.name)
+                && let Some(exit) = service.ends_within(DYING)
+            {
+                self.note_end(&service.declared, exit);
+            }
         }
     }
 
@@ -293,20 +315,25 @@ impl Host for RunningTest<'_> {
 
     fn partition(&self, request: &PartitionRequest) -> Result<PartitionId, HostError> {
         let PartitionRequest { a, b, mode, direction, window } = request;
+        let builtin = match window {
+            FaultWindow::Scoped => "partition()",
+            FaultWindow::Imperative => "partition_start()",
+        };
+        if let Some(why) = &self.sandbox.shared_network {
+            // There, a socket that listens at a port could be taken for another host's.
+            return Err(HostError(format!(
+                "{builtin}: cutting traffic needs a network namespace for the run, which takes \
+                 root, or CAP_SYS_ADMIN and CAP_NET_ADMIN ({why})"
+            )));
+        }
         let (declared, targets) = (self.declared.borrow(), self.targets.borrow());
         let places = Places { services: &declared, targets: &targets };
         let earlier = match window {
             FaultWindow::Scoped => Vec::new(),
             FaultWindow::Imperative => self.partitions.borrow().imperative(a, b),
         };
-        let opened = self.partitions.borrow_mut().open(request, places).map_err(|error| {
-            let builtin = match window {
-                FaultWindow::Scoped => "partition()",
-                FaultWindow::Imperative => "partition_start()",
-            };
-            HostError(format!("{builtin}: {error}"))
-        });
-        let partition = opened?;
+        let opened = self.partitions.borrow_mut().open(request, places);
+        let partition = opened.map_err(|error| HostError(format!("{builtin}: {error}")))?;
         let (mode, direction) = (*mode, *direction);
         let applied = EventKind::PartitionApplied { partition, peer: b.clone(), mode, direction };
         self.log.push(a, applied);

@@ -100,10 +100,15 @@ impl RunningService {
 
     /// Whether it has ended since the last time somebody asked, and how.
     pub(crate) fn ended(&mut self) -> Option<Exit> {
+        self.ends_within(Duration::ZERO)
+    }
+
+    /// The same, and waits that long for it.
+    pub(crate) fn ends_within(&mut self, patience: Duration) -> Option<Exit> {
         if self.exit.is_some() {
             return None;
         }
-        self.exit = self.process.as_mut()?.wait(Duration::ZERO);
+        self.exit = self.process.as_mut()?.wait(patience);
         self.exit
     }
 }

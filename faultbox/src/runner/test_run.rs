@@ -212,6 +212,8 @@ impl TestRun<'_> {
         let duration = begin.elapsed();
         let cancellation = test.cancellation();
         test.lift_all();
+        test.settle();
+        test.await_crashed();
         test.note_ends();
         test.settle();
         let mut returned = None;

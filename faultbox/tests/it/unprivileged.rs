@@ -91,7 +91,7 @@ def test_apart():
         return;
     };
     run.expect(2).prints(
-        "  reason: partition(): cutting traffic needs programs on cgroups, which this process may \
-         not load: run it as root or with CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW\n",
+        "  reason: partition(): cutting traffic needs a network namespace for the run, which takes \
+         root, or CAP_SYS_ADMIN and CAP_NET_ADMIN (",
     );
 }

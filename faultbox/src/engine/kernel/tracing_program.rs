@@ -20,7 +20,7 @@ use std::{
 use aya::{Ebpf, maps::Map};
 use aya_obj::{
     Object,
-    generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_prog_type},
+    generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn, bpf_prog_type},
 };
 use faultbox_common::KERNEL_FUNCTIONS;
 
@@ -88,29 +88,32 @@ fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
     }
 }
 
-/// Replaces the placeholders of `KERNEL_FUNCTIONS`: by calls where the kernel has them all, and
-/// else by jumps to the next instruction, which the verifier removes.
-fn place_kernel_functions(object: &mut Object, types: &Types) {
+/// The kernel functions that placeholders stand for, by these; `None` where it has not got them all.
+fn kernel_functions(types: &Types) -> Option<Vec<(i32, u32)>> {
+    KERNEL_FUNCTIONS
+        .iter()
+        .map(|(name, placeholder)| Some((*placeholder, types.function(name)?)))
+        .collect()
+}
+
+/// Replaces placeholders: by calls of the kernel functions, or by jumps to the next instruction,
+/// which the verifier removes.
+fn place(instructions: &mut [bpf_insn], functions: Option<&[(i32, u32)]>) {
     const CALL: u8 = 0x85;
     const JUMP: u8 = 0x05;
     const KERNEL_FUNCTION: u8 = 2;
-    let ids: Option<Vec<_>> = KERNEL_FUNCTIONS
-        .iter()
-        .map(|(name, placeholder)| Some((*placeholder, types.function(name)?)))
-        .collect();
-    for code in object.functions.values_mut() {
-        for instruction in &mut code.instructions {
-            let is_call = instruction.code == CALL && instruction.src_reg() == 0;
-            if !is_call || !KERNEL_FUNCTIONS.iter().any(|(_, it)| *it == instruction.imm) {
-                continue;
-            }
-            let id = ids.as_ref().and_then(|ids| ids.iter().find(|it| it.0 == instruction.imm));
-            if let Some((_, id)) = id {
-                instruction.set_src_reg(KERNEL_FUNCTION);
-                instruction.imm = *id as i32;
-            } else {
-                (instruction.code, instruction.imm) = (JUMP, 0);
-            }
+    let is_placeholder = |it: &&mut bpf_insn| {
+        it.code == CALL
+            && it.src_reg() == 0
+            && KERNEL_FUNCTIONS.iter().any(|(_, placeholder)| *placeholder == it.imm)
+    };
+    for instruction in instructions.iter_mut().filter(is_placeholder) {
+        let function = functions.and_then(|all| all.iter().find(|it| it.0 == instruction.imm));
+        if let Some((_, id)) = function {
+            instruction.set_src_reg(KERNEL_FUNCTION);
+            instruction.imm = *id as i32;
+        } else {
+            (instruction.code, instruction.imm) = (JUMP, 0);
         }
     }
 }
@@ -130,6 +133,8 @@ pub(crate) struct TracingPrograms {
     object: Object,
     /// The object's own types, which the verifier wants to see of a program with callbacks.
     types: OwnedFd,
+    /// See [`kernel_functions`].
+    kernel_functions: Option<Vec<(i32, u32)>>,
 }
 
 /// A program that the verifier accepted for one function.
@@ -165,7 +170,7 @@ impl TracingPrograms {
         let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
         object.relocate_maps(maps.into_iter(), &text).map_err(|e| damaged(&e))?;
         object.relocate_calls(&text).map_err(|e| damaged(&e))?;
-        place_kernel_functions(&mut object, types);
+        let kernel_functions = kernel_functions(types);
         let features =
             aya::features().btf().ok_or_else(|| damaged(&"the kernel takes no types"))?;
         let types = object.fixup_and_sanitize_btf(features).map_err(|e| damaged(&e))?;
@@ -173,7 +178,7 @@ impl TracingPrograms {
         let types = load_types(&types).map_err(|error| {
             ProgramError::Object(format!("the kernel refused its types: {error}"))
         })?;
-        Ok(Self { object, types })
+        Ok(Self { object, types, kernel_functions })
     }
 
     /// Has the verifier check a program for the kernel function of this BTF id.
@@ -197,7 +202,9 @@ impl TracingPrograms {
             AttachType::ModifyReturn => bpf_attach_type::BPF_MODIFY_RETURN,
         } as u32;
         load.attach_btf_id = id;
-        load.insns = code.instructions.as_ptr() as u64;
+        let mut instructions = code.instructions.clone();
+        place(&mut instructions, self.kernel_functions.as_deref());
+        load.insns = instructions.as_ptr() as u64;
         load.insn_cnt = code.instructions.len() as u32;
         load.license = license.as_ptr() as u64;
         let functions = code.func_info.func_info_bytes();
@@ -215,7 +222,14 @@ impl TracingPrograms {
             error,
             log,
         };
-        let fd = bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr).or_else(|first| {
+        let fd = bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr).or_else(|_| {
+            // A kernel may have those functions and refuse them here: it does without.
+            let mut without = code.instructions.clone();
+            place(&mut without, None);
+            instructions.copy_from_slice(&without);
+            bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr)
+        });
+        let fd = fd.or_else(|first| {
             // Once more, for the verifier's log; it costs too much to ask for in advance.
             let mut log = vec![0u8; 1 << 20];
             // SAFETY: as above.

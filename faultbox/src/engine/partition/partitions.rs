@@ -106,6 +106,11 @@ impl Active {
     }
 }
 
+/// The ends of a flow, the same for the sockets at both.
+fn pair(socket: &Socket) -> (SocketAddr, SocketAddr) {
+    (socket.local.min(socket.remote), socket.local.max(socket.remote))
+}
+
 fn because(error: &ProgramsError) -> EngineError {
     EngineError(format!("cutting traffic {error}"))
 }
@@ -156,18 +161,32 @@ impl Partitions {
         // The tables are arrays, and an element of an array can always be written.
         let _ = self.publish(a, b);
         let mut counts = PartitionCounts { reset, ..PartitionCounts::default() };
+        // Programs count for each pair of sides. What they count is told apart by what a mode does;
+        // datagrams vanish in both, and are the dropping partition's while there is one.
+        let refuses = active.mode == PartitionMode::Refuse;
+        let is_alone = !refuses || !self.drops_between(a, b);
         for ((before, after), (from, to)) in
             before.iter().zip(self.counts(a, b)).zip([(a, b), (b, a)])
         {
             if active.flags(from, to) != 0 {
-                counts.refused += after.refused - before.refused;
-                counts.dropped += after.flows - before.flows;
-                counts.packets += after.packets - before.packets;
+                if refuses {
+                    counts.refused += after.refused.saturating_sub(before.refused);
+                }
+                if is_alone {
+                    counts.dropped += after.flows.saturating_sub(before.flows);
+                    counts.packets += after.packets.saturating_sub(before.packets);
+                }
             }
         }
         self.leave(a);
         self.leave(b);
         counts
+    }
+
+    /// Whether a partition that drops is on between two sides.
+    fn drops_between(&self, a: u32, b: u32) -> bool {
+        let is_theirs = |it: &&Active| [(a, b), (b, a)].contains(&(it.a, it.b));
+        self.active.values().filter(is_theirs).any(|it| it.mode == PartitionMode::Drop)
     }
 
     fn programs(&mut self) -> Result<&mut Programs, EngineError> {
@@ -269,29 +288,31 @@ impl Partitions {
         })
     }
 
-    /// Resets the flows of a partition until there are none.
+    /// Resets the flows of a partition until none of those that it found is left.
     fn reset(&mut self, id: u64, resetter: &Resetter) -> Result<(), EngineError> {
         let deadline = Instant::now() + PATIENCE;
         let failed =
             |error: io::Error| EngineError(format!("cannot reset open connections: {error}"));
-        let mut flows = BTreeSet::new();
+        let mut first = None;
         loop {
             let live = self.live(id)?;
-            if live.is_empty() {
+            let flows: BTreeSet<_> = live.iter().map(|(socket, _)| pair(socket)).collect();
+            // Whoever dials again at once may always be found dialing: those are cut already.
+            let first = first.get_or_insert_with(|| flows.clone());
+            let left = flows.intersection(first).count();
+            for (socket, numbers) in live {
+                resetter.reset(socket.remote, socket.local, numbers).map_err(failed)?;
+            }
+            if left == 0 {
                 break;
             }
             if Instant::now() > deadline {
-                return Err(failed(io::Error::other(format!("{} are still there", live.len()))));
-            }
-            for (socket, numbers) in live {
-                let Socket { local, remote, .. } = socket;
-                flows.insert((local.min(remote), local.max(remote)));
-                resetter.reset(remote, local, numbers).map_err(failed)?;
+                return Err(failed(io::Error::other(format!("{left} are still there"))));
             }
             thread::sleep(PAUSE);
         }
         if let Some(active) = self.active.get_mut(&id) {
-            active.reset = flows.len() as u64;
+            active.reset = first.map_or(0, |first| first.len() as u64);
         }
         Ok(())
     }

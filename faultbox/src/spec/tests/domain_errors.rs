@@ -64,7 +64,10 @@ fn assumptions_fail_where_they_are_declared() {
                 "fault_assumption(\"x\", faults = down)",
                 "faults= must be a list, got fault_assumption",
             ),
-            ("fault_assumption(\"x\", monitors = [1])", "monitors[0] must be a monitor(), got int"),
+            (
+                "fault_assumption(\"x\", monitors = [1])",
+                "monitors= must be a list of monitors, got int",
+            ),
             (
                 "fault_assumption(\"x\", target = db, write = deny(\"EIO\"), run = flow)",
                 "run= belongs to fault(); an assumption is not run by itself",

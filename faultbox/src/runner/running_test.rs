@@ -50,6 +50,7 @@ pub(crate) struct RunningTest<'a> {
     sandbox: &'a Sandbox,
     log: &'a Arc<Log>,
     deadline: Cell<Instant>,
+    timeout: Cell<Duration>,
     /// False while the file is evaluated once more, which says nothing new.
     is_running: Cell<bool>,
     declared: RefCell<Vec<Service>>,
@@ -77,6 +78,7 @@ impl<'a> RunningTest<'a> {
             sandbox,
             log,
             deadline: Cell::new(after(timeout)),
+            timeout: Cell::new(timeout),
             is_running: Cell::new(false),
             declared: RefCell::default(),
             targets: RefCell::default(),
@@ -99,6 +101,7 @@ impl<'a> RunningTest<'a> {
     /// The test function is called now and may take this long.
     pub(crate) fn begin(&self, timeout: Duration) {
         self.deadline.set(after(timeout));
+        self.timeout.set(timeout);
         self.is_running.set(true);
     }
 
@@ -273,6 +276,10 @@ impl Host for RunningTest<'_> {
         self.deadline.get().saturating_duration_since(Instant::now())
     }
 
+    fn timeout(&self) -> Duration {
+        self.timeout.get()
+    }
+
     fn has_timed_out(&self) -> bool {
         self.cancellation() == Some(Cancellation::TimedOut)
     }
@@ -434,6 +441,10 @@ impl Host for Loading {
 
     fn time_left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    fn timeout(&self) -> Duration {
+        self.time_left()
     }
 
     fn has_timed_out(&self) -> bool {

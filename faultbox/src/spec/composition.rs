@@ -8,7 +8,7 @@ use starlark::{
 };
 
 use super::{
-    FaultRequest, Host, ScopeId,
+    FailureKind, FaultRequest, Host, ScopeId, TestFailure,
     context::Context,
     failure::Raised,
     monitors,
@@ -41,13 +41,20 @@ impl<'v> Composition<'v> {
     /// Runs the scenario and has its result judged while the rules are still on. Returns that
     /// result.
     pub(super) fn run(&self, eval: &mut Evaluator<'v, '_, '_>) -> starlark::Result<Value<'v>> {
-        let host = Context::of(eval)?.test(&self.who)?;
+        let context = Context::of(eval)?;
+        let host = context.test(&self.who)?;
         let (result, _scopes) = run_under(eval, host, &self.rules, &self.monitors, self.scenario)?;
         let Some(expect) = self.expect else {
             return result;
         };
         let is_to_hang = expect.downcast_ref() == Some(&ExpectationValue::Hang);
-        if result.is_err() && is_to_hang && host.has_timed_out() {
+        if let Err(error) = &result
+            && is_to_hang
+            && host.has_timed_out()
+            && context.violation().is_none()
+            && TestFailure::of(error, context).kind == FailureKind::Timeout
+        {
+            context.note_hang();
             return Ok(Value::new_none());
         }
         let result = result?;
@@ -69,10 +76,13 @@ pub(super) fn run_under<'v, 'h>(
     monitors: &[Value<'v>],
     work: Value<'v>,
 ) -> starlark::Result<(starlark::Result<Value<'v>>, Scopes<'h>)> {
+    let context = Context::of(eval)?;
     let activation = monitors::activate(eval, monitors)?;
     let scopes = Scopes::install(host, rules.iter().map(|it| (&*it.who, &it.request)));
     let result = match &scopes {
-        Ok(_) => eval.eval_function(work, &[], &[]),
+        Ok(_) => {
+            eval.eval_function(work, &[], &[]).map_err(|error| TestFailure::settle(&error, context))
+        }
         // The error is returned below, once the monitors are off.
         Err(_) => Ok(Value::new_none()),
     };

@@ -5,11 +5,15 @@ use std::{
     cell::{Cell, RefCell},
     collections::BTreeSet,
     sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use starlark::{any::ProvidesStaticType, eval::Evaluator};
 
 use super::{Host, Location, Service, TestFailure, failure::Raised, file};
+
+/// How long after the deadline monitors may look at what happened before it.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// One evaluation of a file.
 #[derive(ProvidesStaticType)]
@@ -21,8 +25,14 @@ pub(super) struct Context<'e> {
     loading: RefCell<Vec<BTreeSet<String>>>,
     /// Whether a monitor or a condition is looking at an event.
     looking: Cell<bool>,
+    /// Until when the deadline does not count.
+    grace: Cell<Option<Instant>>,
+    /// Whether the test was to hang, and did.
+    hung: Cell<bool>,
     /// What the first monitor that objected to something said.
     violation: RefCell<Option<TestFailure>>,
+    /// Why one of several functions at the same time has failed.
+    failure: RefCell<Option<TestFailure>>,
     misses: Arc<Misses>,
 }
 
@@ -34,7 +44,10 @@ impl<'e> Context<'e> {
             running: Cell::new(false),
             loading: RefCell::default(),
             looking: Cell::new(false),
+            grace: Cell::new(None),
+            hung: Cell::new(false),
             violation: RefCell::default(),
+            failure: RefCell::default(),
             misses: Arc::default(),
         }
     }
@@ -61,12 +74,10 @@ impl<'e> Context<'e> {
         if !self.running.get() {
             return Err(Raised::error(format!("{who}: only valid while a test is running")));
         }
-        if self.host.is_cancelled() {
+        if self.is_cancelled() {
             return Err(Raised::cancelled());
         }
-        if let Some(TestFailure { kind, reason, .. }) = self.violation() {
-            return Err(Raised::new(kind, reason));
-        }
+        self.check_violation()?;
         Ok(self.host)
     }
 
@@ -83,6 +94,37 @@ impl<'e> Context<'e> {
         result
     }
 
+    /// Does something that may go on for a moment after the deadline, unless something else ends
+    /// the test.
+    pub(super) fn with_grace<R>(&self, work: impl FnOnce() -> R) -> R {
+        let until = Instant::now() + self.host.time_left() + GRACE;
+        let before = self.grace.replace(Some(until));
+        let result = work();
+        self.grace.set(before);
+        result
+    }
+
+    /// An error when a monitor has objected.
+    pub(super) fn check_violation(&self) -> Result<(), Raised> {
+        match self.violation() {
+            Some(TestFailure { kind, reason, .. }) => Err(Raised::new(kind, reason)),
+            None => Ok(()),
+        }
+    }
+
+    /// Notes that the test was to hang, and did.
+    pub(super) fn note_hang(&self) {
+        self.hung.set(true);
+    }
+
+    /// An error when the test's time is over, unless it was to hang.
+    pub(super) fn check_time(&self) -> Result<(), Raised> {
+        if self.host.has_timed_out() && !self.hung.get() {
+            return Err(Raised::cancelled());
+        }
+        Ok(())
+    }
+
     /// What the first monitor that objected to something said.
     pub(super) fn violation(&self) -> Option<TestFailure> {
         self.violation.borrow().clone()
@@ -93,13 +135,26 @@ impl<'e> Context<'e> {
         self.violation.borrow_mut().get_or_insert(violation);
     }
 
+    /// Why one of several functions at the same time has failed.
+    pub(super) fn failure(&self) -> Option<TestFailure> {
+        self.failure.borrow().clone()
+    }
+
+    /// Notes why the test fails, so that the end of its time cannot take the place of that: the
+    /// evaluator makes every error one of its time once that is over.
+    pub(super) fn note_failure(&self, failure: TestFailure) {
+        self.failure.borrow_mut().get_or_insert(failure);
+    }
+
     /// Takes a line of output.
     pub(super) fn print(&self, line: &str) {
         self.host.print(line);
     }
 
+    /// Whether the test is to end now.
     pub(super) fn is_cancelled(&self) -> bool {
-        self.host.is_cancelled()
+        let is_graced = || self.grace.get().is_some_and(|until| Instant::now() < until);
+        self.host.is_cancelled() && !(is_graced() && self.host.has_timed_out())
     }
 
     pub(super) fn is_running(&self) -> bool {

@@ -74,6 +74,14 @@ impl TestFailure {
             // Whatever else failed did so because of it, or later.
             return violation;
         }
+        if let Some(failure) = context.failure() {
+            return failure;
+        }
+        if let ErrorKind::Native(inner) = error.kind()
+            && let Some(settled) = inner.downcast_ref::<Self>()
+        {
+            return settled.clone();
+        }
         let span = error.span().cloned().or_else(|| {
             let frames = &error.call_stack().frames;
             frames.iter().rev().find_map(|frame| frame.location.clone())
@@ -85,6 +93,12 @@ impl TestFailure {
             return Self { reason: "timed out".to_owned(), kind: FailureKind::Timeout, location };
         }
         Self { reason, kind, location }
+    }
+
+    /// Why something has failed that just did, as an error whose meaning does not change any more:
+    /// not when the test's time is over later.
+    pub(super) fn settle(error: &starlark::Error, context: &Context<'_>) -> starlark::Error {
+        starlark::Error::new_native(Self::of(error, context))
     }
 }
 

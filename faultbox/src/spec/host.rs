@@ -163,6 +163,9 @@ pub trait Host {
     /// How much is left of the test's time.
     fn time_left(&self) -> Duration;
 
+    /// How long the test may take as a whole.
+    fn timeout(&self) -> Duration;
+
     /// Whether the test's time is over; false when it is to end for another reason.
     fn has_timed_out(&self) -> bool;
 

@@ -191,7 +191,7 @@ impl Gathering {
         let mut bound = BTreeSet::new();
         bound_names(module.statement(), &mut bound);
         let is_test = |it: &&AstStmt| matches!(&it.node, StmtP::Def(def) if def.name.node.ident.starts_with("test_"));
-        let tests = top_level(module.statement()).iter().filter(is_test).filter_map(defined);
+        let tests = top_level(module.statement()).into_iter().filter(is_test).filter_map(defined);
         let file = LoadedFile {
             path: shown,
             tests: tests.collect(),
@@ -215,11 +215,11 @@ fn missing(file: &LoadedFile, symbol: &str) -> String {
     format!("{} has no global {}{hint}", file.path, quoted(symbol))
 }
 
-/// The statements of a file that are in no other.
-pub(super) fn top_level(statement: &AstStmt) -> &[AstStmt] {
+/// The statements of a file that are in no other; those that share a line are a group of their own.
+fn top_level(statement: &AstStmt) -> Vec<&AstStmt> {
     match &statement.node {
-        StmtP::Statements(statements) => statements,
-        _ => std::slice::from_ref(statement),
+        StmtP::Statements(statements) => statements.iter().flat_map(top_level).collect(),
+        _ => vec![statement],
     }
 }
 

@@ -129,6 +129,11 @@ impl Loaded<'_, '_, '_> {
                 Err(Raised::error(format!("no test is called {test:?}")).into())
             }
         });
+        // The monitors' last look takes time, which is not the test's.
+        let result = match result {
+            Ok(value) => self.context.check_time().map(|()| value).map_err(Into::into),
+            Err(error) => Err(TestFailure::settle(&error, self.context)),
+        };
         let result = monitors::end_test(&mut self.eval, result);
         self.context.set_running(false);
         match result {

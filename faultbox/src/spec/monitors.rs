@@ -151,10 +151,13 @@ pub(super) fn end_test<'v>(
     eval: &mut Evaluator<'v, '_, '_>,
     result: starlark::Result<Value<'v>>,
 ) -> starlark::Result<Value<'v>> {
-    let is_cancelled = Context::of(eval)?.is_cancelled();
-    let delivered = if is_cancelled { Ok(()) } else { deliver(eval) };
-    table(eval)?.close(Context::of(eval)?, |_| true);
-    delivered.and(result)
+    let context = Context::of(eval)?;
+    let is_stopped = context.with_grace(|| context.is_cancelled());
+    let delivered = if is_stopped { Ok(()) } else { deliver(eval) };
+    table(eval)?.close(context, |_| true);
+    delivered?;
+    context.check_violation()?;
+    result
 }
 
 /// Opens a window: from now on the monitors see every event that they are for. One that is active
@@ -209,7 +212,8 @@ pub(super) fn deactivate(
     delivered
 }
 
-/// Gives the active monitors every event so far that they have not seen.
+/// Gives the active monitors every event so far that they have not seen, also when the test's time
+/// is over.
 ///
 /// # Errors
 ///
@@ -221,6 +225,14 @@ pub(super) fn deliver(eval: &mut Evaluator<'_, '_, '_>) -> starlark::Result<()> 
     if table.active.borrow().is_empty() || context.is_looking() {
         return Ok(());
     }
+    context.with_grace(|| show_all(eval, context, table))
+}
+
+fn show_all<'v>(
+    eval: &mut Evaluator<'v, '_, '_>,
+    context: &Context<'_>,
+    table: &Table<'v>,
+) -> starlark::Result<()> {
     let host = context.onlooker("monitor()")?;
     let log = host.settled().map_err(Raised::from)?;
     loop {
@@ -288,9 +300,9 @@ impl<'v> Table<'v> {
         }
     }
 
-    /// The log, unless a violation or the test's end leaves nothing to be looked at.
+    /// The log, unless a violation or the end of the run leaves nothing to be looked at.
     fn sight<'e>(context: &Context<'e>) -> Option<(&'e dyn Host, Arc<Log>)> {
-        let host = context.onlooker("monitor()").ok()?;
+        let host = context.with_grace(|| context.onlooker("monitor()")).ok()?;
         Some((host, host.settled().ok()?))
     }
 

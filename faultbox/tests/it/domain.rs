@@ -306,3 +306,38 @@ fn a_judge_that_returns_false_is_warned_of() {
         ["  WARNING: fault_matrix() cell (ping, fine): expect returned False; use assert_true"]
     );
 }
+
+#[test]
+fn a_hang_passes_with_monitors_unless_something_failed_before() {
+    let place = Place::new();
+    let source = r#"
+db = service("db", "{bin}/mock-db", interface("main", "tcp", 5432), healthcheck = tcp("localhost:5432"))
+api = service("api", "{bin}/mock-api", interface("public", "http", 8080),
+    env = {"DB_ADDR": db.main.addr}, depends_on = [db], healthcheck = http("localhost:8080/health"))
+def object(event):
+    fail("api has read")
+def hang():
+    return api.get(path = "/health")
+def slow(name, callback):
+    return fault_assumption(name, target = api, connect = delay("20s"),
+        monitors = [monitor(callback, service = "api", syscall = "read")])
+watched = slow("watched", object)
+quiet = slow("quiet", lambda event: None)
+def wrong():
+    fail("the first is wrong")
+def poll():
+    for i in range(1000):
+        sleep("300ms")
+fault_scenario("quiet", scenario = hang, faults = quiet, expect = expect_hang(), timeout = "1s")
+fault_scenario("watched", scenario = lambda: fault(watched, run = hang), expect = expect_hang(), timeout = "1s")
+fault_scenario("wrong", scenario = lambda: parallel(wrong, hang), faults = quiet, expect = expect_hang(), timeout = "1s")
+fault_scenario("polls", scenario = poll, timeout = "1s")
+"#;
+    let run = place.test(&[&place.spec("hang.star", source)]).expect(2);
+    run.prints("--- PASS: test_quiet").prints("\n1 passed, 3 failed\n");
+    let reason = |test: &str| run.block(test)[1].to_owned();
+    assert!(reason("test_watched").starts_with("  reason: monitor violation: api has read (event"));
+    assert_eq!(reason("test_wrong"), "  reason: the first is wrong");
+    assert_eq!(reason("test_polls"), "  reason: timed out after 1s");
+    assert!(!run.stdout.contains("failed as well"), "{}", run.stdout);
+}

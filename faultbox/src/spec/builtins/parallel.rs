@@ -10,7 +10,7 @@ use starlark::{
 };
 
 use crate::spec::{
-    TestFailure,
+    FailureKind, TestFailure,
     arguments::Call,
     context::Context,
     failure::Raised,
@@ -48,24 +48,43 @@ pub(super) fn register(builder: &mut GlobalsBuilder) {
                 let mut eval = evaluator(module, context, &printer);
                 let value = eval.as_mut().map_err(|why| Raised::error(why.to_string()).into());
                 let value = value.and_then(|it| it.eval_function(*function, &[], &[]));
+                // What ends the others later is not why this one failed.
+                let value = value.map_err(|error| TestFailure::of(&error, context));
                 result.replace(Some(value));
             };
             Box::new(job) as Box<dyn FnOnce() + '_>
         });
         host.overlap(jobs.collect()).map_err(|why| call.wrong(why))?;
-        let (mut values, mut failed) = (Vec::new(), None);
+        let (mut values, mut failed, mut stopped) = (Vec::new(), Vec::new(), None);
+        let violation = context.violation();
         for (result, number) in results.into_iter().zip(1..) {
-            match (result.into_inner(), &failed) {
-                (Some(Ok(value)), _) => values.push(value),
-                (Some(Err(error)), None) => failed = Some(error),
-                (Some(Err(error)), Some(_)) => {
-                    let reason = TestFailure::of(&error, context).reason;
-                    host.warn(&format!("parallel(): function {number} failed as well: {reason}"));
+            match result.into_inner() {
+                Some(Ok(value)) => values.push(value),
+                Some(Err(failure))
+                    if failure.kind == FailureKind::Timeout
+                        || violation.as_ref() == Some(&failure) =>
+                {
+                    stopped.get_or_insert(failure);
                 }
-                (None, _) => return Err(call.wrong("a function never ended").into()),
+                Some(Err(failure)) => failed.push((number, failure)),
+                None => return Err(call.wrong("a function never ended").into()),
             }
         }
-        failed.map_or_else(|| Ok(eval.heap().alloc(values)), Err)
+        // A violation goes before what else has failed, and that before the end of the time.
+        let mut failed = failed.into_iter();
+        let reason = violation.or_else(|| failed.next().map(|(_, it)| it)).or(stopped);
+        for (number, TestFailure { reason, .. }) in failed {
+            host.warn(&format!("parallel(): function {number} failed as well: {reason}"));
+        }
+        match reason {
+            Some(failure) => {
+                if failure.kind != FailureKind::Timeout {
+                    context.note_failure(failure.clone());
+                }
+                Err(starlark::Error::new_native(failure))
+            }
+            None => Ok(eval.heap().alloc(values)),
+        }
     }
 
     /// Names services whose calls may come in any order, whatever order is asked for.

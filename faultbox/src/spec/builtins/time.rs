@@ -27,12 +27,10 @@ pub(super) fn register(builder: &mut GlobalsBuilder) {
         let host = Context::of(eval)?.test("sleep()")?;
         let call = Call::new("sleep()", arguments, eval.heap())?;
         let time = wait(call)?;
-        let left = host.time_left();
-        if time > left {
-            let (time, left) =
-                (go_duration(time), go_duration(Duration::from_millis(left.as_millis() as u64)));
-            let text =
-                format!("sleep(): {time} is longer than the test may take ({left} are left)");
+        let timeout = host.timeout();
+        if time > timeout {
+            let (time, timeout) = (go_duration(time), go_duration(timeout));
+            let text = format!("sleep(): {time} is longer than the test may take ({timeout})");
             return Err(Raised::error(text).into());
         }
         host.sleep(time);

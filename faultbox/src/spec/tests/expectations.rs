@@ -1,5 +1,7 @@
 //! `expect_success` and its like, `fault_all`, `sleep`, `duration`.
 
+use std::time::Duration;
+
 use super::{Recorder, call_named, reason, run, statement_error};
 use crate::spec::{FailureKind, TestFailure};
 
@@ -85,6 +87,108 @@ fn a_scenario_that_is_to_hang_passes_when_its_time_is_over_only() {
     assert_eq!(call(refused).unwrap_err().reason, "no");
 }
 
+/// Runs a scenario of this result that is to hang, whose time is over once it has done a step or
+/// printed something.
+fn hanging(top: &str, scenario: &str) -> (Result<Option<String>, TestFailure>, Vec<String>) {
+    let source = format!(
+        "def ask():\n    return db.main.send(data = \"x\")\n{top}\n\
+         fault_scenario(\"x\", scenario = lambda: {scenario}, expect = expect_hang(){})\n",
+        if top.contains("watch =") { ", monitors = [watch]" } else { "" }
+    );
+    let host = Recorder { ends_at_step: true, ends_at_print: true, ..Recorder::default() };
+    call_named(&source, "test_x", host)
+}
+
+#[test]
+fn monitors_look_at_what_comes_before_a_hang() {
+    let quiet = "watch = monitor(lambda e: None)";
+    assert_eq!(hanging(quiet, "ask()").0, Ok(None));
+    assert_eq!(hanging("", "[monitor(lambda e: None), ask()]").0, Ok(None));
+    for top in [
+        "watch = monitor(lambda e: fail(\"no\"))",
+        "def look(e):\n    for i in range(100000):\n        pass\n    fail(\"no\")\n\
+         watch = monitor(look)",
+    ] {
+        let failure = hanging(top, "ask()").0.unwrap_err();
+        assert_eq!(failure.reason, "monitor violation: no (event #1)");
+        assert_eq!(failure.kind, FailureKind::Monitor);
+    }
+    let named = "monitor(\"n\", on = {\"type\": \"step_recv\"}, check = lambda e, s: False)";
+    let failure = hanging(named, "ask()").0.unwrap_err();
+    assert_eq!(failure.reason, "monitor violation: n: check returned False (event #2)");
+}
+
+#[test]
+fn a_hang_does_not_pass_over_a_monitor_that_never_ends() {
+    let top = "def look(e):\n    for i in range(2000000000):\n        pass\nwatch = monitor(look)";
+    assert_eq!(hanging(top, "ask()").0.unwrap_err().kind, FailureKind::Timeout);
+}
+
+#[test]
+fn a_hang_does_not_excuse_what_failed_before() {
+    let top = "def object(e):\n    fail(\"no\")\n\
+               bad = fault_assumption(\"bad\", target = db, write = deny(\"EIO\"),\n    \
+               monitors = [monitor(object)])\n\
+               def violate():\n    return fault(bad, run = ask)\n";
+    let host = Recorder { ends_at_print: true, ..Recorder::default() };
+    let source = format!(
+        "def ask():\n    return db.main.send(data = \"x\")\n{top}\
+         fault_scenario(\"x\", scenario = lambda: parallel(violate, lambda: print(1)),\n    \
+         expect = expect_hang())\n"
+    );
+    let (result, calls) = call_named(&source, "test_x", host);
+    assert_eq!(result.unwrap_err().reason, "monitor violation: no (event #1)");
+    assert!(calls.iter().all(|it| !it.starts_with("warn ")), "{calls:?}");
+
+    let top = "def wrong():\n    assert_eq(1, 2)\n";
+    let failure = hanging(top, "parallel(wrong, lambda: print(1), ask)").0.unwrap_err();
+    assert_eq!((&*failure.reason, failure.kind), ("assert_eq: 1 != 2", FailureKind::Assertion));
+    assert_eq!(failure.location.unwrap().line, 6);
+    assert_eq!(hanging("", "parallel(ask, ask)").0, Ok(None));
+}
+
+#[test]
+fn functions_that_were_only_stopped_are_not_said_to_have_failed() {
+    let warnings = |lines: &str, host: Recorder| -> Vec<String> {
+        let source = format!("def ask():\n    return db.main.send(data = \"x\")\n{lines}");
+        let (result, calls) = call_named(&source, "test_x", host);
+        result.expect_err("the test passes");
+        calls.into_iter().filter(|it| it.starts_with("warn ")).collect()
+    };
+    let ends = || Recorder { ends_at_step: true, ..Recorder::default() };
+    let parallel = |first: &str| {
+        format!(
+            "def wrong():\n    fail(\"w\")\ndef test_x():\n    {first}parallel(ask, ask, wrong)\n"
+        )
+    };
+    let late = "def test_x():\n    parallel(ask, ask)\n";
+    assert_eq!(warnings(late, ends()), [""; 0]);
+    let violated = parallel("monitor(lambda e: fail(\"no\"))\n    ").replace(", wrong", "");
+    assert_eq!(warnings(&violated, Recorder::default()), [""; 0]);
+    let refused = Recorder { error: Some("refused".to_owned()), ..Recorder::default() };
+    assert_eq!(
+        warnings(&parallel(""), refused),
+        [
+            "warn parallel(): function 2 failed as well: refused",
+            "warn parallel(): function 3 failed as well: w"
+        ]
+    );
+}
+
+#[test]
+fn a_test_that_comes_to_its_end_too_late_has_timed_out() {
+    for source in [
+        "def test_x():\n    print(1)\n",
+        "fault_scenario(\"x\", scenario = lambda: print(1))\n",
+        // The warning about that comes after its last call.
+        "fault_scenario(\"x\", scenario = lambda: 1, expect = lambda r: False)\n",
+    ] {
+        let host = Recorder { ends_at_print: true, ..Recorder::default() };
+        let failure = call_named(source, "test_x", host).0.unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Timeout, "{source}");
+    }
+}
+
 #[test]
 fn expectations_are_declared_right_or_not_at_all() {
     assert_eq!(
@@ -138,10 +242,11 @@ fn a_test_can_wait_within_its_time() {
         run("sleep(\"0ms\")\nsleep(duration = \"1s\")\nreturn duration(\"200ms\")");
     assert_eq!(result, Ok(Some("200000000".to_owned())));
     assert_eq!(calls, ["sleep 0ns", "sleep 1s"]);
-    assert_eq!(
-        reason("sleep(\"40s\")"),
-        "sleep(): 40s is longer than the test may take (30s are left)"
-    );
+    assert_eq!(reason("sleep(\"40s\")"), "sleep(): 40s is longer than the test may take (30s)");
+    // What is left does not matter: the test ends with its time.
+    let host = Recorder::with_deadline(Duration::from_secs(10));
+    let (result, calls) = call_named("def test_x():\n    sleep(\"20s\")\n", "test_x", host);
+    assert_eq!((result, calls), (Ok(None), vec!["sleep 20s".to_owned()]));
     assert_eq!(reason("sleep(1)"), "sleep(): duration must be a string, got int");
     assert_eq!(reason("sleep(\"1\")"), "sleep(): bad duration \"1\"; use e.g. \"500ms\" or \"2s\"");
     assert_eq!(statement_error("sleep(\"1s\")"), "sleep(): only valid while a test is running");

@@ -29,6 +29,8 @@ pub(in crate::spec) struct Recorder {
     pub(in crate::spec) error: Option<String>,
     /// The test is to end during its first step.
     pub(in crate::spec) ends_at_step: bool,
+    /// It is to end when it prints something or is warned.
+    pub(in crate::spec) ends_at_print: bool,
     pub(in crate::spec) ended: Cell<bool>,
     /// That is because the user wants it.
     pub(in crate::spec) is_interrupted: bool,
@@ -125,6 +127,14 @@ impl Host for Recorder {
     }
 
     fn time_left(&self) -> Duration {
+        match self.deadline {
+            _ if self.ended.get() => Duration::ZERO,
+            Some(deadline) => deadline.saturating_duration_since(Instant::now()),
+            None => self.timeout(),
+        }
+    }
+
+    fn timeout(&self) -> Duration {
         Duration::from_secs(30)
     }
 
@@ -154,6 +164,7 @@ impl Host for Recorder {
     }
 
     fn warn(&self, text: &str) {
+        self.ended.set(self.ended.get() || self.ends_at_print);
         self.calls.borrow_mut().push(format!("warn {text}"));
     }
 
@@ -182,6 +193,7 @@ impl Host for Recorder {
     }
 
     fn print(&self, line: &str) {
+        self.ended.set(self.ended.get() || self.ends_at_print);
         self.calls.borrow_mut().push(format!("print {line}"));
     }
 

@@ -384,3 +384,40 @@ fn the_example_specs_declare_the_same_when_they_are_loaded() {
     }
     assert!(count > 15, "only {count} specs");
 }
+
+#[test]
+fn statements_that_share_a_line_may_load() {
+    let folder = Folder::new(&[
+        ("base.star", "a = 1; b = 2\n"),
+        ("lib.star", "c = 3; load(\"base.star\", \"a\"); d = a + c; load(\"base.star\", \"b\")\n"),
+        (
+            "root.star",
+            "load(\"base.star\", \"a\"); load(\"base.star\", \"b\");\n\
+             x = 1; load(\"lib.star\", \"c\", \"d\", e = \"b\")\n\
+             def test_x(): return (a, b, c, d, e, x)\n",
+        ),
+    ]);
+    assert_eq!(folder.call("test_x").unwrap().unwrap(), "(1, 2, 3, 4, 2, 1)");
+    let wrong = Folder::new(&[
+        ("base.star", "a = 1\n"),
+        ("root.star", "x = 1; load(\"base.star\", \"b\")\ndef test_x(): pass\n"),
+    ]);
+    assert_eq!(
+        wrong.short_error(),
+        "root.star:1:26: base.star has no global \"b\"; did you mean: a?"
+    );
+}
+
+#[test]
+fn what_ends_the_evaluation_is_not_said_to_be_a_missing_value() {
+    let folder = Folder::new(&[
+        ("lib.star", "a = 1; b = 2\n"),
+        (
+            "root.star",
+            "load(\"lib.star\", \"a\")\nx = \"12345678\" * (65 << 20)\nload(\"lib.star\", \"b\")\n\
+             def test_x(): pass\n",
+        ),
+    ]);
+    let error = folder.short_error();
+    assert!(error.ends_with(": the spec's values take more than 512 MiB"), "{error}");
+}

@@ -94,15 +94,22 @@ impl<'v> StarlarkValue<'v> for LoadValue<'v> {
         let mut values = Vec::with_capacity(site.symbols.len());
         for symbol in &site.symbols {
             let read = DictRef::from_value(globals).and_then(|it| it.get_str(symbol));
-            let value = read.map(|read| eval.eval_function(read, &[], &[]));
-            let Some(Ok(value)) = value else {
-                let (path, symbol) = (&self.library.files[site.file].path, quoted(symbol));
-                let text = format!("{path} gives {symbol} no value when it is evaluated");
-                return Err(Raised::error(text).into());
-            };
-            values.push(value);
+            match read.map(|read| eval.eval_function(read, &[], &[])) {
+                Some(Ok(value)) => values.push(value),
+                Some(Err(error)) if !is_unassigned(&error) => return Err(error),
+                _ => {
+                    let (path, symbol) = (&self.library.files[site.file].path, quoted(symbol));
+                    let text = format!("{path} gives {symbol} no value when it is evaluated");
+                    return Err(Raised::error(text).into());
+                }
+            }
         }
         Ok(eval.heap().alloc(AllocList(values)))
     }
 }
 never_frozen!(LoadValue<'v>);
+
+/// Whether an error is that of a variable without a value, for which the evaluator has no type.
+fn is_unassigned(error: &starlark::Error) -> bool {
+    error.kind().to_string().contains("referenced before assignment")
+}

@@ -208,11 +208,9 @@ impl Seen {
         self.given = user;
         if first != b'/' {
             self.start = match directory {
-                Some(descriptor) if descriptor != CWD => {
-                    file::find_far(descriptor)
-                        .and_then(|file| Dentry::of_file(file, ByHelper))
-                        .unwrap_or(Dentry::NONE)
-                }
+                Some(descriptor) if descriptor != CWD => file::find_far(descriptor)
+                    .and_then(|file| Dentry::of_file(file, ByHelper))
+                    .unwrap_or(Dentry::NONE),
                 _ => Dentry::working_directory(),
             };
         }

@@ -246,7 +246,6 @@ entry!(
         seen.look_at_address(regs, &target.driver);
     }
 );
-entry!(return_plain, defer_plain, override_plain, |_, _| Place::default(), |seen, _, _, _, _| seen
-    .call
-    .object =
-    Object::Plain);
+entry!(return_plain, defer_plain, override_plain, |_, _| Place::default(), |seen, _, _, _, _| {
+    seen.call.object = Object::Plain
+});

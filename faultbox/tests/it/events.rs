@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::project::{Finished, Place, is_slow, root, say};
+use super::project::{Finished, Place, is_slow, root, run_text, say};
 
 /// Two services, and a request that goes through both.
 const SERVICES: &str = r#"
@@ -15,10 +15,7 @@ def post():
 "#;
 
 fn run(test: &str, flags: &[&str]) -> Finished {
-    let place = Place::new();
-    let spec = place.spec("spec.star", &format!("{SERVICES}{test}"));
-    let arguments: Vec<&str> = [spec.as_str()].into_iter().chain(flags.iter().copied()).collect();
-    place.test(&arguments)
+    run_text(&format!("{SERVICES}{test}"), flags)
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::project::{Finished, Place};
+use super::project::{Finished, Place, run_text};
 
 const SERVICES: &str = r#"
 db = service("db", "{bin}/mock-db", interface("main", "tcp", 5432), healthcheck = tcp("localhost:5432"))
@@ -16,10 +16,7 @@ def wait_for(path):
 "#;
 
 fn run(test: &str, flags: &[&str]) -> Finished {
-    let place = Place::new();
-    let spec = place.spec("spec.star", &format!("{SERVICES}{test}"));
-    let arguments: Vec<&str> = [spec.as_str()].into_iter().chain(flags.iter().copied()).collect();
-    place.test(&arguments)
+    run_text(&format!("{SERVICES}{test}"), flags)
 }
 
 #[test]

@@ -180,6 +180,14 @@ impl Finished {
     }
 }
 
+/// Runs `faultbox test` on a spec of this text.
+pub(crate) fn run_text(spec: &str, flags: &[&str]) -> Finished {
+    let place = Place::new();
+    let spec = place.spec("spec.star", spec);
+    let arguments: Vec<&str> = [spec.as_str()].into_iter().chain(flags.iter().copied()).collect();
+    place.test(&arguments)
+}
+
 /// Starts a command and waits for its end.
 pub(crate) fn finish(mut command: Command) -> Finished {
     let begin = Instant::now();

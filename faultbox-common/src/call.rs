@@ -108,7 +108,38 @@ impl Peer {
             reserved: 0,
         }
     }
+
+    /// Where it is: see [`endpoint`].
+    #[inline(always)]
+    pub fn endpoint(&self) -> u64 {
+        let elsewhere = u64::from(self.loopback != 0).wrapping_sub(1);
+        with_port(key(words(&self.address)) & elsewhere, self.port)
+    }
 }
+
+/// A number for a port of a host, to be compared in place of both, and never 0. All addresses of
+/// a host's own loopback are one. Of IPv4 no two have the same; of IPv6, two in 2⁶³ have.
+///
+/// One word, because more would not fit into a program's stack beside everything else.
+pub fn endpoint(address: [u8; 16], port: u16) -> u64 {
+    let own = Aligned(address).words();
+    with_port(if is_loopback(own) == 1 { 0 } else { key(own) }, port)
+}
+
+/// Anything but 0.
+#[inline(always)]
+fn key((high, low): (u64, u64)) -> u64 {
+    high.wrapping_mul(SPREAD) ^ low | 1 << 63
+}
+
+/// Ports differ in the upper half, which addresses of IPv4 all have in common.
+#[inline(always)]
+fn with_port(key: u64, port: u16) -> u64 {
+    key ^ u64::from(port).wrapping_mul(SPREAD) >> 1 | 1 << 63
+}
+
+/// 2⁶⁴ divided by the golden ratio: multiples of it lie as far apart as can be.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 // By words and without branches: see `is_same`. LLVM turns array equality into `memcmp`, which
 // eBPF has not got, and reads what may not be aligned byte by byte.
@@ -122,7 +153,7 @@ impl Aligned {
     }
 }
 
-/// The words of an address, which must be aligned to eight bytes, as both structures here are.
+/// The words of an address, which must be aligned to eight bytes, as all structures with one are.
 #[inline(always)]
 fn words(a: &[u8; 16]) -> (u64, u64) {
     #[allow(clippy::cast_ptr_alignment, reason = "the types that hold addresses are aligned")]

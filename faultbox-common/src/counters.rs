@@ -15,6 +15,13 @@ pub trait Counters {
     fn next_ticket(&self) -> u64;
     /// Counts a call that the rule would have hit but for the driver's exemption.
     fn exempt(&self);
+
+    /// The same value. A program hides from its verifier here how it came about, so that what
+    /// follows is checked once for all values, and not once for each.
+    #[inline(always)]
+    fn opaque(&self, value: u64) -> u64 {
+        value
+    }
 }
 
 /// [`Counters`] for code that has atomics.

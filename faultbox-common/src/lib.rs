@@ -22,7 +22,7 @@ mod rule;
 mod same;
 mod system_path;
 
-pub use call::{Call, Driver, Object, Operand, Peer};
+pub use call::{Call, Driver, Object, Operand, Peer, endpoint};
 pub use counters::{AtomicCounters, Counters};
 pub use decide::{Outcome, Place, Verdict, decide};
 pub use event::{Decision, Event, NO_RULE, PATH_CAPACITY};
@@ -36,7 +36,7 @@ pub use layout::{
 pub use park::{MAX_PARKED, Park, TOKENS, Token, WAKE_SEIZE, WAKE_SIGNAL, Wake};
 pub use partition::{
     CUT_CONNECTS, CUT_COUNTED, CUT_DIALED, CUT_PACKETS, Cut, CutCounts, Endpoint, Flow, FlowEnd,
-    MAX_FLOWS, MAX_SIDES, NO_SIDE, SocketQuery, TCP, UDP, cell,
+    MAX_FLOWS, MAX_SIDES, NO_SIDE, SharedAddress, SocketQuery, TCP, UDP, cell,
 };
 pub use rule::{
     ACTION_ALLOW, ACTION_CRASH, ACTION_DELAY, ACTION_DENY, ACTION_NONE, ACTION_RETURN,

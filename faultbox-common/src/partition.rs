@@ -7,7 +7,7 @@ pub const NO_SIDE: u32 = u32::MAX;
 /// Flows that are remembered as cut, so that each counts once.
 pub const MAX_FLOWS: u32 = 1 << 14;
 
-/// Connects fail with `ECONNREFUSED`.
+/// Connects fail with `ECONNREFUSED`, and the first packet of one that was let pass vanishes.
 pub const CUT_CONNECTS: u32 = 1;
 /// Every packet vanishes.
 pub const CUT_PACKETS: u32 = 2;
@@ -36,8 +36,10 @@ pub fn cell(from: u32, to: u32) -> u32 {
 pub struct Endpoint {
     /// As on the wire.
     pub address: [u32; 4],
-    /// As a number; 0 among the declared ones: every port of the address.
+    /// As a number; 0 in tables: every port of the address.
     pub port: u32,
+    /// Of a loopback address: the number of its network namespace, each of which has its own.
+    pub network: u32,
 }
 
 /// `::ffff` of a mapped address, as on the wire.
@@ -50,9 +52,9 @@ impl Endpoint {
     #[inline(always)]
     pub fn v4(address: u32, port: u32) -> Self {
         if address == 0 || address.to_ne_bytes()[0] == 127 {
-            return Self { address: [0; 4], port };
+            return Self { port, ..Self::default() };
         }
-        Self { address: [0, 0, MAPPED, address], port }
+        Self { address: [0, 0, MAPPED, address], port, network: 0 }
     }
 
     /// Of an IPv6 address as on the wire.
@@ -64,11 +66,28 @@ impl Endpoint {
                 return Self::v4(d, port);
             }
             if c == 0 && d == ONE {
-                return Self { address: [0; 4], port };
+                return Self { port, ..Self::default() };
             }
         }
-        Self { address, port }
+        Self { address, port, network: 0 }
     }
+
+    /// As it is meant in a network namespace.
+    #[inline(always)]
+    pub fn within(self, network: u32) -> Self {
+        if self.address == [0; 4] { Self { network, ..self } } else { self }
+    }
+}
+
+/// An address of a network namespace in which it is several services', as another network
+/// namespace knows it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SharedAddress {
+    /// As in an [`Endpoint`].
+    pub address: [u32; 4],
+    /// The number of the other network namespace.
+    pub seen_from: u32,
 }
 
 /// What is cut in one direction between two sides.
@@ -151,7 +170,7 @@ mod tests {
 
     #[test]
     fn every_spelling_of_loopback_is_the_same_endpoint() {
-        let here = Endpoint { address: [0; 4], port: 80 };
+        let here = Endpoint { port: 80, ..Endpoint::default() };
         assert_eq!(Endpoint::v4(wire([127, 0, 0, 1]), 80), here);
         assert_eq!(Endpoint::v4(wire([127, 9, 9, 9]), 80), here);
         assert_eq!(Endpoint::v4(0, 80), here);
@@ -167,6 +186,15 @@ mod tests {
         assert_ne!(Endpoint::v4(wire([172, 18, 0, 3]), 5432), container);
         let global = [wire([0xfd, 0x66, 0, 0]), 0, 0, ONE];
         assert_eq!(Endpoint::v6(global, 1).address, global);
+    }
+
+    #[test]
+    fn each_network_namespace_has_a_loopback_of_its_own() {
+        let here = Endpoint::v4(wire([127, 0, 0, 1]), 80);
+        assert_ne!(here.within(1), here.within(2));
+        assert_eq!(Endpoint::v6([0; 4], 80).within(1), here.within(1));
+        let container = Endpoint::v4(wire([172, 18, 0, 2]), 5432);
+        assert_eq!(container.within(1), container.within(2));
     }
 
     #[test]

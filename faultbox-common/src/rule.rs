@@ -81,30 +81,35 @@ pub struct Site {
     /// Only calls on files whose path matches this glob of the set's: its bit in
     /// [`crate::Globs`]; 0: on anything.
     pub globs: u32,
-    /// How many of `ports` count; 0: any peer.
-    pub port_count: u32,
-    /// The peer must be on this host's loopback, at one of these ports.
-    pub ports: [u16; MAX_PORTS],
+    /// How many of `peers` count; 0: any peer.
+    pub peer_count: u32,
+    /// The peer must be one of these: see [`crate::endpoint`].
+    pub peers: [u64; MAX_PORTS],
 }
 
 impl Site {
-    /// Whether a call to this peer is meant.
+    /// Whether a call to this peer is meant: 1, or 0.
     #[inline(always)]
-    pub fn admits(&self, peer: &crate::Peer) -> bool {
-        if self.port_count == 0 {
-            return true;
-        }
-        // The driver dials from an address of its own but to the same ports as anyone else.
-        // Unused ports are zero, which is nobody's. Without more branches: see `is_same`.
-        let mut named = 0;
-        let mut i = 0;
-        while i < MAX_PORTS {
-            named |= is_same(self.ports[i].into(), peer.port.into());
-            i += 1;
-        }
-        let somewhere = is_same(peer.loopback.into(), 0) | is_same(peer.port.into(), 0);
-        named & (somewhere ^ 1) != 0
+    pub fn admits(&self, peer: &crate::Peer) -> u64 {
+        if self.peer_count == 0 { 1 } else { names(&self.peers, peer) }
     }
+}
+
+/// 1 if a peer is one of these, else 0. The driver dials from an address of its own but to the same
+/// ports as anyone else.
+// A function of its own in a program: what it computes would else be kept from one site to the
+// next, for which there is no stack left.
+#[cfg_attr(target_arch = "bpf", inline(never))]
+fn names(peers: &[u64; MAX_PORTS], peer: &crate::Peer) -> u64 {
+    let endpoint = peer.endpoint();
+    // What is not used is zero, which is nobody's. Without branches: see `is_same`.
+    let mut named = 0;
+    let mut i = 0;
+    while i < MAX_PORTS {
+        named |= is_same(peers[i], endpoint);
+        i += 1;
+    }
+    named
 }
 
 /// Key of the table of rule sets.

@@ -11,7 +11,11 @@ use crate::{
 };
 
 /// Counters of a rule, by the kernel's atomic instructions (Linux 5.12): rustc has none for eBPF.
-struct InMap(*mut Rule);
+struct InMap {
+    rule: *mut Rule,
+    /// See [`blurred`].
+    unknown: u64,
+}
 
 /// Adds one and returns what was there before.
 #[inline(always)]
@@ -42,19 +46,24 @@ impl Counters for InMap {
     #[inline(always)]
     fn next_match(&self) -> u64 {
         // SAFETY: a field of a live map value.
-        fetch_increment(unsafe { &raw mut (*self.0).counters.matched }.cast())
+        fetch_increment(unsafe { &raw mut (*self.rule).counters.matched }.cast())
     }
 
     #[inline(always)]
     fn next_ticket(&self) -> u64 {
         // SAFETY: as above.
-        fetch_increment(unsafe { &raw mut (*self.0).counters.tickets }.cast())
+        fetch_increment(unsafe { &raw mut (*self.rule).counters.tickets }.cast())
     }
 
     #[inline(always)]
     fn exempt(&self) {
         // SAFETY: as above.
-        increment(unsafe { &raw mut (*self.0).counters.exempt }.cast());
+        increment(unsafe { &raw mut (*self.rule).counters.exempt }.cast());
+    }
+
+    #[inline(always)]
+    fn opaque(&self, value: u64) -> u64 {
+        blurred(value, self.unknown)
     }
 }
 
@@ -104,7 +113,8 @@ pub fn decide_by_all(
             unsafe { core::ptr::read_volatile(scope) != 0 }
         });
         if armed && rule.generation == site.generation {
-            let verdict = decide(rule, &InMap(pointer), site, &decided.seen.call, place);
+            let counters = InMap { rule: pointer, unknown };
+            let verdict = decide(rule, &counters, site, &decided.seen.call, place);
             if decided.outcome.add(rule, verdict) {
                 if at_once && rule.action != ACTION_DELAY {
                     // SAFETY: a field of a live map value.

@@ -3,7 +3,9 @@
 //!
 //! Who sends is known by the cgroup of the sending socket, and who is meant by the socket that the
 //! packet would be delivered to, or by a declared address where there is none: so flows from
-//! before the partition are known as well, and nobody keeps a table of them.
+//! before the partition are known as well, and nobody keeps a table of them. In another network
+//! namespace, an address may be one service's alone; of one that several share, the socket is
+//! looked up over there.
 
 use core::{ffi::c_void, mem::MaybeUninit};
 
@@ -15,12 +17,13 @@ use aya_ebpf::{
         bpf_sk_lookup_tcp, bpf_sk_lookup_udp, bpf_sk_release, bpf_skb_ancestor_cgroup_id,
         bpf_tcp_sock,
     },
-    macros::{cgroup_skb, cgroup_sock_addr},
+    macros::{cgroup_skb, cgroup_sock_addr, map},
+    maps::{Array, HashMap, RingBuf},
     programs::{SkBuffContext, SockAddrContext},
 };
 use faultbox_common::{
     CUT_CONNECTS, CUT_COUNTED, CUT_DIALED, CUT_PACKETS, Cut, CutCounts, Endpoint, Flow, FlowEnd,
-    LEVELS, NO_SIDE, SocketQuery, TCP, UDP, cell,
+    LEVELS, MAX_SIDES, NO_SIDE, SharedAddress, SocketQuery, TCP, UDP, cell,
 };
 
 use crate::{
@@ -44,11 +47,34 @@ const FAIL: i32 = 0;
 const ECONNREFUSED: i32 = 111;
 /// `BPF_F_CURRENT_NETNS`.
 const OWN_NETWORK: u64 = u64::MAX;
+/// `LOOPBACK_IFINDEX`: by this device goes what is for an address of the same network namespace,
+/// and by another what is for another's.
+const LOOPBACK: u32 = 1;
+/// `BPF_F_NO_PREALLOC`.
+const NO_PREALLOC: u32 = 1;
+/// Where the flags are in a TCP header, and those that tell who opens a connection (RFC 9293).
+const FLAGS: usize = 13;
+const SYN: u8 = 2;
+const ACK: u8 = 16;
 /// `BPF_NOEXIST`.
 const IF_NEW: u64 = 1;
 /// Sizes of the two views of a `bpf_sock_tuple`, by which the kernel tells them apart.
 const V4_SIZE: u32 = 12;
 const V6_SIZE: u32 = 36;
+
+/// The number of each side's network namespace.
+#[map]
+static PARTITION_NETWORKS: Array<u32> = Array::with_max_entries(MAX_SIDES, 0);
+
+/// The network namespaces of addresses that several services share: by the id that the sender's
+/// network namespace has for them (`ip-netns(8)`, `list-id`).
+#[map]
+static PARTITION_SHARED: HashMap<SharedAddress, u32> =
+    HashMap::with_max_entries(1 << 10, NO_PREALLOC);
+
+/// Tells user space that a connect is to be refused which its program has let pass.
+#[map]
+static PARTITION_SLIPS: RingBuf = RingBuf::with_byte_size(1 << 12, 0);
 
 /// The side of a cgroup, given by its ancestors at each depth.
 #[inline(always)]
@@ -73,13 +99,28 @@ fn side(ancestor: impl Fn(i32) -> u64) -> Option<u32> {
 #[inline(always)]
 fn listening(endpoint: &Endpoint) -> Option<u32> {
     // SAFETY: the value is a word, which is replaced whole.
-    unsafe { PARTITION_ENDPOINTS.get(endpoint) }.copied()
+    let side = match unsafe { PARTITION_ENDPOINTS.get(endpoint) } {
+        // SAFETY: as above. Read at once: where two of these are compared, the compiler would
+        // compute with the pointers, which the verifier forbids.
+        Some(side) => unsafe { core::ptr::read_volatile(side) },
+        None => NO_SIDE,
+    };
+    (side != NO_SIDE).then_some(side)
 }
 
 /// The side that has declared an address as a whole.
 #[inline(always)]
 fn resident(endpoint: &Endpoint) -> Option<u32> {
-    listening(&Endpoint { address: endpoint.address, port: 0 })
+    listening(&Endpoint { port: 0, ..*endpoint })
+}
+
+/// In which network namespace, as the sender's knows it, an address is that several services
+/// share there.
+#[inline(always)]
+fn shared_in(network: u32, endpoint: &Endpoint) -> Option<u64> {
+    let shared = SharedAddress { address: endpoint.address, seen_from: network };
+    // SAFETY: the value is a word, which is replaced whole.
+    unsafe { PARTITION_SHARED.get(&shared) }.map(|id| u64::from(*id))
 }
 
 /// The side at the other end of a flow of which a packet has vanished before, since the cut that
@@ -114,6 +155,8 @@ struct Ends {
     tuple: bpf_sock_tuple,
     size: u32,
     protocol: u32,
+    /// Whether this is the first packet of a TCP connection.
+    opens: bool,
 }
 
 impl Ends {
@@ -121,7 +164,7 @@ impl Ends {
     fn zeroed(size: u32, protocol: u32) -> Self {
         // SAFETY: all zeros is a valid tuple of either kind.
         let tuple = unsafe { MaybeUninit::<bpf_sock_tuple>::zeroed().assume_init() };
-        Self { tuple, size, protocol }
+        Self { tuple, size, protocol, opens: false }
     }
 
     #[inline(always)]
@@ -150,18 +193,19 @@ impl Ends {
         }
     }
 
-    /// The side of the socket at the destination; `None`: there is no socket.
+    /// The side of the socket at the destination, which is in this network namespace; `None`:
+    /// there is no socket.
     #[inline(always)]
-    fn receiver(&mut self, context: *mut c_void) -> Option<Option<u32>> {
+    fn receiver(&mut self, context: *mut c_void, network: u64) -> Option<Option<u32>> {
         let tuple = &raw mut self.tuple;
         // The verifier wants to see a constant.
         let size = if self.size == V4_SIZE { V4_SIZE } else { V6_SIZE };
         // SAFETY: the tuple is of that size.
         let socket = unsafe {
             if self.protocol == TCP {
-                bpf_sk_lookup_tcp(context, tuple, size, OWN_NETWORK, 0)
+                bpf_sk_lookup_tcp(context, tuple, size, network, 0)
             } else {
-                bpf_sk_lookup_udp(context, tuple, size, OWN_NETWORK, 0)
+                bpf_sk_lookup_udp(context, tuple, size, network, 0)
             }
         };
         if socket.is_null() {
@@ -179,13 +223,13 @@ impl Ends {
 #[inline(always)]
 fn ends(packet: &SkBuffContext) -> Option<Ends> {
     let first: u8 = packet.load(0).ok()?;
-    let ports;
+    let segment;
     let mut ends;
     if first >> 4 == 4 {
         let protocol: u8 = packet.load(9).ok()?;
         ends = Ends::zeroed(V4_SIZE, protocol.into());
         let addresses: [u32; 2] = packet.load(12).ok()?;
-        ports = usize::from(first & 15) * 4;
+        segment = usize::from(first & 15) * 4;
         ends.tuple.__bindgen_anon_1.ipv4.saddr = addresses[0];
         ends.tuple.__bindgen_anon_1.ipv4.daddr = addresses[1];
     } else {
@@ -193,14 +237,18 @@ fn ends(packet: &SkBuffContext) -> Option<Ends> {
         ends = Ends::zeroed(V6_SIZE, protocol.into());
         let source: [u32; 4] = packet.load(8).ok()?;
         let destination: [u32; 4] = packet.load(24).ok()?;
-        ports = 40;
+        segment = 40;
         ends.tuple.__bindgen_anon_1.ipv6.saddr = source;
         ends.tuple.__bindgen_anon_1.ipv6.daddr = destination;
     }
     if ends.protocol != TCP && ends.protocol != UDP {
         return None;
     }
-    let ports: [u16; 2] = packet.load(ports).ok()?;
+    if ends.protocol == TCP {
+        let flags: u8 = packet.load(segment + FLAGS).ok()?;
+        ends.opens = flags & (SYN | ACK) == SYN;
+    }
+    let ports: [u16; 2] = packet.load(segment).ok()?;
     if ends.size == V4_SIZE {
         ends.tuple.__bindgen_anon_1.ipv4.sport = ports[0];
         ends.tuple.__bindgen_anon_1.ipv4.dport = ports[1];
@@ -223,35 +271,53 @@ fn egress(packet: &SkBuffContext) -> Option<i32> {
     // SAFETY: the context of the program.
     let own = side(|level| unsafe { bpf_skb_ancestor_cgroup_id(skb, level) })?;
     let mut ends = ends(packet)?;
-    let (source, destination) = (ends.source(), ends.destination());
+    let network = *PARTITION_NETWORKS.get(own)?;
+    let (source, destination) = (ends.source().within(network), ends.destination().within(network));
     let end = FlowEnd { own: source, peer: destination };
     let dialed = listening(&destination);
-    // The socket knows best: an address of this host may be anybody's.
-    let peer = match ends.receiver(packet.as_ptr()) {
+    let resident = resident(&destination);
+    // SAFETY: the context of the program.
+    let is_here = unsafe { (*skb).ifindex } == LOOPBACK;
+    let place = match resident {
+        _ if is_here => Some(OWN_NETWORK),
+        // Nobody else is there, and our own sockets that listen at any address are not meant.
+        Some(_) => None,
+        None => shared_in(network, &destination),
+    };
+    // The socket knows best: an address of a network namespace may be anybody's who lives there.
+    let peer = match place.and_then(|place| ends.receiver(packet.as_ptr(), place)) {
         Some(side) => side?,
         // Who was there may have died since, and its host's resets must not arrive either.
-        None => dialed.or_else(|| resident(&destination)).or_else(|| remembered(own, &end))?,
+        None => dialed.or(resident).or_else(|| remembered(own, &end))?,
     };
     let cut = cut(own, peer)?;
-    let vanishes =
-        cut.flags & CUT_PACKETS != 0 || (cut.flags & CUT_DIALED != 0 && dialed == Some(peer));
-    if !vanishes {
+    // A connect was under way when the cut was made, or is to a port that nobody has declared.
+    let slipped = ends.opens && cut.flags & CUT_CONNECTS != 0;
+    let is_dialed = cut.flags & CUT_DIALED != 0 && dialed == Some(peer);
+    if !slipped && !is_dialed && cut.flags & CUT_PACKETS == 0 {
         return None;
     }
     let counts = counts(own, peer)?;
     // SAFETY: a field of a live map value.
     increment(unsafe { &raw mut (*counts).packets });
-    if cut.flags & CUT_COUNTED != 0 || ends.protocol != TCP {
+    if slipped || cut.flags & CUT_COUNTED != 0 || ends.protocol != TCP {
         let (one, other) = if own < peer { (source, destination) } else { (destination, source) };
         let flow = Flow { one, other, protocol: ends.protocol, generation: cut.generation };
         if PARTITION_FLOWS.insert(flow, 1, IF_NEW).is_ok() {
             // SAFETY: as above.
-            increment(unsafe { &raw mut (*counts).flows });
+            let count = unsafe {
+                if slipped { &raw mut (*counts).refused } else { &raw mut (*counts).flows }
+            };
+            increment(count);
             // A full table forgets the oldest, and an entry that is not there changes little.
             let _ = PARTITION_PEERS.insert(end, memory(peer, &cut), 0);
             let other_end = FlowEnd { own: destination, peer: source };
             let _ = PARTITION_PEERS.insert(other_end, memory(own, &cut), 0);
         }
+    }
+    if slipped {
+        // A full buffer is about to be read.
+        let _ = PARTITION_SLIPS.output::<u32>(&cut.generation, 0);
     }
     Some(if ends.protocol == TCP { VANISH } else { VANISH_UNSEEN })
 }
@@ -303,7 +369,7 @@ fn destination6(call: &SockAddrContext) -> Endpoint {
 
 #[inline(always)]
 fn refuse(destination: Endpoint) -> i32 {
-    if is_refused(&destination).is_none() {
+    if is_refused(destination).is_none() {
         return PASS;
     }
     // SAFETY: no preconditions.
@@ -312,10 +378,11 @@ fn refuse(destination: Endpoint) -> i32 {
 }
 
 #[inline(always)]
-fn is_refused(destination: &Endpoint) -> Option<()> {
+fn is_refused(destination: Endpoint) -> Option<()> {
     // SAFETY: no preconditions.
     let own = side(|level| unsafe { bpf_get_current_ancestor_cgroup_id(level) })?;
-    let peer = listening(destination).or_else(|| resident(destination))?;
+    let destination = destination.within(*PARTITION_NETWORKS.get(own)?);
+    let peer = listening(&destination).or_else(|| resident(&destination))?;
     if cut(own, peer)?.flags & CUT_CONNECTS == 0 {
         return None;
     }

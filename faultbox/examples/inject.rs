@@ -48,7 +48,7 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
 
     let rule = Rule::new(
         RuleId(1),
-        Site { target: target.id(), ports: Vec::new() },
+        Site::of(target.id()),
         expand_keyword("write").ok_or("no such system call")?,
         Action::Deny(Errno::from_name("ENOSPC").ok_or("no such errno")?),
     );

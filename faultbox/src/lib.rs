@@ -5,6 +5,7 @@
 //! it. [`engine`] knows nothing of the others and is useful by itself.
 
 pub mod cli;
+mod docker;
 pub mod engine;
 mod generate;
 mod init;

@@ -1,8 +1,10 @@
 //! As much of HTTP/1.1 as the demo services need: one request and one answer per connection.
 
+mod client;
 mod request;
 mod response;
 
+pub use client::get;
 pub use request::{BadRequest, MAX_BODY, MAX_HEAD, Request};
 pub use response::Response;
 

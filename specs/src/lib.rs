@@ -6,6 +6,7 @@
 //! with `EINTR`, or would send with `send(2)`, the bare system call is made instead, because an
 //! injected error has to arrive exactly once and under the name that the spec used.
 
+pub mod budget;
 pub mod client;
 pub mod connection;
 pub mod dial;
@@ -15,6 +16,7 @@ pub mod http;
 pub mod line_server;
 pub mod listener;
 pub mod output;
+pub mod redis;
 pub mod signals;
 pub mod startup;
 pub mod wal;

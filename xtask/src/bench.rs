@@ -22,7 +22,7 @@ use crate::{
     artifacts,
     project::Project,
     run, setup,
-    vm::{Guest, Kernel, Outcome},
+    vm::{Cgroups, Guest, Kernel, Outcome},
 };
 
 /// The program that measures.
@@ -101,6 +101,8 @@ fn in_guest(project: &Project, program: &Path, figures: &mut Figures) -> Result<
         timeout: GUEST_TIMEOUT,
         icount: true,
         extra: Vec::new(),
+        cgroups: Cgroups::default(),
+        docker: None,
     };
     let mut damaged = None;
     let ended = guest.run(project, &run::quote(&program.to_string_lossy()), |line| {

@@ -11,7 +11,7 @@ use crate::{
     build,
     project::Project,
     run, setup,
-    vm::{Guest, Kernel, Outcome},
+    vm::{Cgroups, Guest, Kernel, Outcome},
 };
 
 #[derive(clap::Args)]
@@ -172,6 +172,8 @@ fn in_guest(project: &Project, wrong: &mut Vec<String>) -> Result<bool> {
         timeout: Duration::from_secs(240),
         icount: false,
         extra: Vec::new(),
+        cgroups: Cgroups::default(),
+        docker: None,
     };
     match guest.run(project, line, |_| ())? {
         Outcome::Exited(0) => {}

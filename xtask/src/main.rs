@@ -7,15 +7,21 @@ mod artifacts;
 mod bench;
 mod build;
 mod ci;
+mod closure;
 mod demo;
+mod durations;
 mod ebpf;
 mod elf;
+#[cfg(test)]
+mod folder;
+mod images;
 mod project;
 mod run;
 mod servers;
 mod setup;
 mod tally;
 mod test;
+mod tree;
 mod vm;
 
 use std::process::ExitCode;
@@ -40,6 +46,8 @@ enum Command {
     Ebpf(ebpf::Args),
     /// Builds the binaries into bin/ and bin/linux/.
     Build(build::Args),
+    /// Makes the container images of specs/qa, without any registry.
+    Images(images::Args),
     /// Runs a shell command as root in a virtual machine.
     Vm(vm::Args),
     /// Runs every test there is, natively and in the virtual machines.
@@ -61,6 +69,7 @@ fn main() -> ExitCode {
         Command::Setup(args) => setup::run(&project, &args).map(|()| ExitCode::SUCCESS),
         Command::Ebpf(args) => ebpf::run(&project, &args).map(|()| ExitCode::SUCCESS),
         Command::Build(args) => build::run(&project, &args).map(|()| ExitCode::SUCCESS),
+        Command::Images(args) => images::run(&project, &args).map(|()| ExitCode::SUCCESS),
         Command::Vm(args) => vm::run(&project, &args),
         Command::Test(args) => Ok(test::run(&project, &args)),
         Command::Bench(args) => bench::run(&project, &args),

@@ -46,6 +46,11 @@ impl Project {
         self.root.join(target)
     }
 
+    /// Container images as files.
+    pub(crate) fn images(&self) -> PathBuf {
+        self.target().join("images")
+    }
+
     /// Programs that are installed for this project only.
     pub(crate) fn tools(&self) -> PathBuf {
         self.root.join("tools")

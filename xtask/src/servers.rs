@@ -14,10 +14,9 @@ const POSTGRES: &str = "/usr/lib/postgresql/15";
 
 /// The programs that the launchers of specs/servers start, and what `initdb` reads. Not all of the database's
 /// libraries: the one that compiles queries brings LLVM with it, and a server without it does without.
-const FILES: [&str; 14] = [
+const FILES: [&str; 12] = [
     "bin/initdb",
     "bin/postgres",
-    "bin/psql",
     "lib/dict_snowball.so",
     "lib/plpgsql.so",
     "/usr/share/postgresql/15",
@@ -26,7 +25,6 @@ const FILES: [&str; 14] = [
     "/usr/bin/setpriv",
     "/usr/bin/flock",
     "/usr/bin/redis-server",
-    "/usr/bin/redis-cli",
     "/usr/bin/sqlite3",
     "/usr/sbin/nginx",
     PYTHON,

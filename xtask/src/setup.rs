@@ -77,7 +77,24 @@ const QEMU: Package = Package {
     why: "the virtual machines in which the in-kernel tests run",
 };
 
+/// Programs, and the packages that they come in. Who has Docker's own packages has the first as well.
+const DOCKER: [(&str, Package); 3] = [
+    ("dockerd", Package { name: "docker.io", why: "the engine whose containers the tests break" }),
+    (
+        "docker-compose",
+        Package { name: "docker-compose", why: "a test breaks a container of a Compose project" },
+    ),
+    (
+        "curl",
+        Package {
+            name: "curl",
+            why: "virtual machines ask the engine with it: docker itself takes seconds there",
+        },
+    ),
+];
+
 #[derive(clap::Args, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct Args {
     /// Only what `cargo xtask ebpf` needs.
     #[arg(long)]
@@ -88,11 +105,14 @@ pub(crate) struct Args {
     /// Only the servers that specs/servers breaks.
     #[arg(long)]
     servers: bool,
+    /// Only Docker, and what `cargo xtask images` puts into images.
+    #[arg(long)]
+    docker: bool,
 }
 
 /// Installs for the commands that are named, or for all.
 pub(crate) fn run(project: &Project, args: &Args) -> Result<()> {
-    let all = !args.ebpf && !args.vm && !args.servers;
+    let all = !args.ebpf && !args.vm && !args.servers && !args.docker;
     if args.ebpf || all {
         ebpf(project)?;
     }
@@ -100,6 +120,10 @@ pub(crate) fn run(project: &Project, args: &Args) -> Result<()> {
         vm()?;
     }
     if args.servers || all {
+        servers()?;
+    }
+    if args.docker || all {
+        docker()?;
         servers()?;
     }
     Ok(())
@@ -113,6 +137,16 @@ pub(crate) fn strace() -> Result<()> {
 /// The servers that specs/servers breaks.
 pub(crate) fn servers() -> Result<()> {
     apt::install_programs(&SERVER_PACKAGES, &DAEMONS)
+}
+
+/// Docker's engine with its clients, for this machine and for the virtual ones.
+pub(crate) fn docker() -> Result<()> {
+    for (program, package) in DOCKER {
+        if !run::installed(program) {
+            apt::install(&[package])?;
+        }
+    }
+    Ok(())
 }
 
 /// What compiling the eBPF programs takes.

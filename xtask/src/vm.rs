@@ -4,9 +4,9 @@
 //! have no driver for that, so what a guest may need is put into its initramfs. Output streams while the command runs;
 //! writes stay in the guest.
 
-mod closure;
 mod cpio;
 mod debian;
+mod docker;
 mod initramfs;
 mod kernel;
 mod kernel_build;
@@ -25,8 +25,11 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-pub(crate) use self::kernel::{Kernel, TESTED};
-use crate::{project::Project, run, servers, setup};
+pub(crate) use self::{
+    docker::{Cgroups, Docker},
+    kernel::{Kernel, TESTED},
+};
+use crate::{images, project::Project, run, servers, setup, tree::Tree};
 
 /// The exit status of `cargo xtask vm` when the guest itself failed, not the command in it.
 const GUEST_FAILED: u8 = 125;
@@ -56,6 +59,15 @@ pub(crate) struct Args {
     /// Take the servers of specs/servers into the guest of a stock kernel.
     #[arg(long)]
     servers: bool,
+    /// Start a Docker Engine before the command, with everything in memory; kernel 6.1 only.
+    #[arg(long)]
+    docker: bool,
+    /// Load these images of `cargo xtask images` into the engine, by their folders in specs/qa; or `all`.
+    #[arg(long, num_args = 1.., requires = "docker")]
+    image: Vec<String>,
+    /// unified (version 2 alone), or hybrid (version 1, with version 2 beside it).
+    #[arg(long, default_value_t)]
+    cgroups: Cgroups,
     /// The command line for the guest's shell, words joined by spaces.
     #[arg(last = true, required = true)]
     command: Vec<String>,
@@ -78,12 +90,20 @@ pub(crate) fn run(project: &Project, args: &Args) -> Result<ExitCode> {
     if args.servers {
         extra.extend(servers::files()?);
     }
+    let images = match args.image.as_slice() {
+        [] => Vec::new(),
+        [all] if all == "all" => images::saved(project, &[])?,
+        names => images::saved(project, names)?,
+    };
+    let docker = args.docker.then_some(Docker { images });
     let guest = Guest {
         kernel: args.kernel.clone(),
         memory: args.memory.clone(),
         timeout: Duration::from_secs(args.timeout),
         icount: args.icount,
         extra,
+        cgroups: args.cgroups,
+        docker,
     };
     match guest.run(project, &args.command.join(" "), |_| ())? {
         Outcome::Exited(status) => Ok(ExitCode::from(status)),
@@ -102,6 +122,9 @@ pub(crate) struct Guest {
     pub(crate) icount: bool,
     /// What the guest needs besides the project's binaries and specs.
     pub(crate) extra: Vec<PathBuf>,
+    pub(crate) cgroups: Cgroups,
+    /// The engine to start before the command.
+    pub(crate) docker: Option<Docker>,
 }
 
 /// How a guest's run ended.
@@ -122,10 +145,14 @@ impl Guest {
         mut seen: impl FnMut(&str),
     ) -> Result<Outcome> {
         let image = self.kernel.image(project)?;
+        if self.docker.is_some() {
+            Docker::prepare(&self.kernel)?;
+        }
         let kept = self.paths(project)?;
         let mut initramfs = memfd().context("cannot create the guest's initramfs in memory")?;
         if !self.kernel.has_9p() {
-            let machine_part = Self::tree(&kept)?.image(&project.scratch().join("initramfs"))?;
+            let machine_part =
+                initramfs::image(&Self::tree(&kept)?, &project.scratch().join("initramfs"))?;
             io::copy(&mut fs::File::open(&machine_part)?, &mut initramfs)
                 .with_context(|| format!("cannot copy {}", machine_part.display()))?;
         }
@@ -153,7 +180,8 @@ impl Guest {
     /// were asked for if symbolic links are on the way.
     fn paths(&self, project: &Project) -> Result<Vec<PathBuf>> {
         let mut paths = Vec::new();
-        for path in &self.extra {
+        let images = self.docker.is_some().then(|| project.images()).filter(|it| it.exists());
+        for path in self.extra.iter().chain(&images) {
             let real = fs::canonicalize(path)
                 .with_context(|| format!("cannot find {}", path.display()))?;
             let asked = std::path::absolute(path)?;
@@ -167,8 +195,8 @@ impl Guest {
     }
 
     /// All that a guest without the host's files gets.
-    fn tree(kept: &[PathBuf]) -> Result<initramfs::Tree> {
-        let mut tree = initramfs::Tree::default();
+    fn tree(kept: &[PathBuf]) -> Result<Tree> {
+        let mut tree = Tree::default();
         let (root, extra) = kept.split_last().context("the project's folder is missing")?;
         tree.add_entry_if_present(root)?;
         for folder in ["bin", "specs", "faultbox/tests"] {
@@ -218,9 +246,11 @@ impl Guest {
         let shell = if Path::new("/bin/bash").exists() { "/bin/bash" } else { "/bin/sh" };
         let root = project.root().to_string_lossy();
         let settings = format!(
-            "HOST_ROOT={}\nPROJECT={}\nSHELL={shell}\n",
+            "HOST_ROOT={}\nPROJECT={}\nSHELL={shell}\nCGROUPS={}\nDOCKER={}\n",
             u8::from(self.kernel.has_9p()),
             run::quote(&root),
+            self.cgroups,
+            u8::from(self.docker.is_some()),
         );
         let covered = |path: &&PathBuf| {
             ["/tmp", "/run", "/dev/shm"].iter().any(|folder| path.starts_with(folder))
@@ -229,12 +259,15 @@ impl Guest {
             let _ = writeln!(list, "{}", path.display());
             list
         });
-        let files = [
+        let mut files = vec![
             ("settings", settings),
             ("kept-paths", kept),
             ("environment", environment()),
             ("command", format!("{script}\n")),
         ];
+        if let Some(docker) = &self.docker {
+            files.extend(docker.files());
+        }
         initramfs::own_part(
             io::BufWriter::new(out),
             &busybox()?,

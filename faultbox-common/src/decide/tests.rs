@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     ACTION_ALLOW, ACTION_DELAY, ACTION_DENY, AtomicCounters, CHANCE_ALWAYS, Driver,
-    FLAG_INCLUDE_DRIVER, FLAG_SOCKETS_ONLY, Peer,
+    FLAG_INCLUDE_DRIVER, FLAG_SOCKETS_ONLY, Peer, endpoint,
 };
 
 const EIO: i64 = 5;
@@ -74,14 +74,35 @@ fn the_driver_is_spared_and_counted_unless_it_is_included() {
 #[test]
 fn a_site_with_ports_is_about_those_ports_only() {
     let rule = rule();
-    let mut site = Site { port_count: 2, ..Site::default() };
-    (site.ports[0], site.ports[1]) = (5432, 6379);
+    let mut site = Site { peer_count: 2, ..Site::default() };
+    (site.peers[0], site.peers[1]) = (endpoint([0; 16], 5432), endpoint([0; 16], 6379));
     let ask = |call: &Call| decide(&rule, &rule.counters, &site, call, Place::default());
     assert_eq!(ask(&to_port(5432)), Verdict::Fire);
     assert_eq!(ask(&to_port(6379)), Verdict::Fire);
     assert_eq!(ask(&to_port(80)), Verdict::Pass);
     assert_eq!(ask(&to_port(0)), Verdict::Pass, "unused ports are nobody's");
     assert_eq!(ask(&call(Object::File)), Verdict::Pass);
+}
+
+#[test]
+fn a_site_with_a_host_is_about_that_host_only() {
+    let rule = rule();
+    let ip = |last| [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 172, 18, 0, last];
+    let mut site = Site { peer_count: 1, ..Site::default() };
+    site.peers[0] = endpoint(ip(2), 5432);
+    let ask = |site: &Site, peer| {
+        let call = Call { object: Object::Socket, peer };
+        decide(&rule, &rule.counters, site, &call, Place::default())
+    };
+    let driver = Driver { v4: ip(9), v6: [0; 16] };
+    let at = |address, port| Peer::new(address, port, &driver);
+    assert_eq!(ask(&site, at(ip(2), 5432)), Verdict::Fire);
+    assert_eq!(ask(&site, at(ip(2), 80)), Verdict::Pass);
+    assert_eq!(ask(&site, at(ip(3), 5432)), Verdict::Pass);
+    assert_eq!(ask(&site, to_port(5432).peer), Verdict::Pass, "loopback is another host");
+    site.peers[0] = endpoint([0; 16], 5432);
+    assert_eq!(ask(&site, at(ip(2), 5432)), Verdict::Pass, "no host: this one's loopback");
+    assert_eq!(ask(&site, to_port(5432).peer), Verdict::Fire);
 }
 
 #[test]

@@ -126,7 +126,7 @@ impl Setting {
     fn rule(&self, fault: Fault, folder: &Path) -> Result<Rule> {
         let error = Errno::from_name("EIO").context("there is no EIO")?;
         let write = expand_keyword("write").context("there is no write")?;
-        let site = Site { target: self.service.id(), ports: Vec::new() };
+        let site = Site::of(self.service.id());
         let mut rule = Rule::new(RuleId(1), site, write, Action::Deny(error));
         // Never zero: that a rule cannot fire at all may be seen before any call.
         let improbable = Probability::from_fraction(1e-9).context("not a probability")?;

@@ -1,6 +1,5 @@
 //! `faultbox attach`: breaks calls of processes that run already, and of those they start.
 
-mod container;
 mod target;
 
 use std::{
@@ -53,7 +52,8 @@ pub(super) struct AttachArguments {
     /// A directory of cgroup v2; every process in it and below it is hit
     #[arg(long, value_name = "PATH")]
     cgroup: Option<PathBuf>,
-    /// A Docker container, by name or id; every process in it is hit
+    /// A Docker container, by name, id, or PROJECT/SERVICE of Compose; every process in it is hit,
+    /// and those it has when it is restarted
     #[arg(long, value_name = "NAME")]
     container: Option<String>,
     /// What to break, as in a spec: KEYWORD=deny(EIO, probability=10%)
@@ -115,6 +115,15 @@ fn attach(arguments: &AttachArguments) -> Result<u8, String> {
     let target = engine
         .target(NAME, Some(place.cgroup()), Driver::default(), Arc::new(Silent))
         .map_err(|error| error.to_string())?;
+    let target = Arc::new(target);
+    let restarts = place.on_restart({
+        let target = Arc::clone(&target);
+        move |cgroup| {
+            if let Err(error) = target.rebind(cgroup) {
+                runner::message(format_args!("warning: not broken since its restart: {error}"));
+            }
+        }
+    })?;
     let rules = faults.iter().enumerate();
     let rules: Vec<_> =
         rules.map(|(index, fault)| fault.rule(target.id(), NAME, arguments.seed, index)).collect();
@@ -125,9 +134,10 @@ fn attach(arguments: &AttachArguments) -> Result<u8, String> {
         place.describe()
     ));
     let mut live = LiveCounts::new(stdout());
-    let end = watch(&faults, &injection, place.cgroup(), arguments.period, &signals, &mut live);
+    let end = watch(&faults, &injection, &place, arguments.period, &signals, &mut live);
     let counts = injection.lift();
     let end = end?;
+    drop(restarts);
     drop(target);
     // Nobody to tell is no reason to leave anything behind.
     let _ = live.finish(&summary(&faults, &counts, may_color(&stdout())));
@@ -144,10 +154,7 @@ fn find_place(arguments: &AttachArguments) -> Result<Place, String> {
     match (arguments.pid, &arguments.cgroup, &arguments.container) {
         (Some(pid), ..) => Place::of_process(pid, arguments.whole_cgroup),
         (_, Some(path), _) => Place::of_cgroup(path),
-        (.., Some(name)) => {
-            let pid = container::main_process(name)?;
-            Place::of_container(name, pid)
-        }
+        (.., Some(name)) => Place::of_container(name),
         _ => Err("one of --pid, --cgroup and --container is required".to_owned()),
     }
 }
@@ -218,15 +225,15 @@ fn refusal() -> String {
 fn watch(
     faults: &[FaultOption],
     injection: &Injection,
-    cgroup: &Path,
+    place: &Place,
     period: Option<Duration>,
     signals: &Signals,
     live: &mut LiveCounts<io::Stdout>,
 ) -> Result<End, String> {
-    let lost = |error: io::Error| format!("cannot watch {}: {error}", cgroup.display());
-    let mut events = File::open(cgroup.join("cgroup.events")).map_err(lost)?;
     // Beyond what the clock can say: for ever.
     let deadline = period.and_then(|period| Instant::now().checked_add(period));
+    let mut events = None;
+    let mut waits = false;
     loop {
         if let Err(error) = live.show(faults, &injection.counts()) {
             return match error.kind() {
@@ -235,9 +242,17 @@ fn watch(
                 _ => Err(format!("cannot show counts: {error}")),
             };
         }
-        if !is_populated(&mut events) {
-            return Ok(End::Empty);
+        // The cgroup of a container that was restarted is another one.
+        events = populated(events).or_else(|| populated(cgroup_events(place.cgroup())));
+        if events.is_none() {
+            if !place.may_start_again() {
+                return Ok(End::Empty);
+            }
+            if !waits {
+                runner::message("it has stopped; waiting until it is started again");
+            }
         }
+        waits = events.is_none();
         let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
         if left.is_some_and(|it| it.is_zero()) {
             return Ok(End::Time);
@@ -245,10 +260,8 @@ fn watch(
         let round = left.map_or(ROUND, |left| left.min(ROUND));
         // Rounded up: a wait of nothing would spin.
         let timeout = PollTimeout::try_from(round.as_millis() + 1).unwrap_or(PollTimeout::MAX);
-        let mut fds = [
-            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
-            PollFd::new(events.as_fd(), PollFlags::POLLPRI),
-        ];
+        let mut fds = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        fds.extend(events.as_ref().map(|it| PollFd::new(it.as_fd(), PollFlags::POLLPRI)));
         // An error is an interruption or lack of memory: both pass.
         let _ = poll(&mut fds, timeout);
         if signals.next().is_some() {
@@ -257,9 +270,15 @@ fn watch(
     }
 }
 
-/// Whether a cgroup has processes, its descendants included. One that is gone has none.
-fn is_populated(events: &mut File) -> bool {
+/// What tells when the last process of a cgroup has ended.
+fn cgroup_events(cgroup: &Path) -> Option<File> {
+    File::open(cgroup.join("cgroup.events")).ok()
+}
+
+/// The same if the cgroup has processes, its descendants included. One that is gone has none.
+fn populated(events: Option<File>) -> Option<File> {
+    let mut events = events?;
     let mut text = String::new();
     let read = events.rewind().and_then(|()| events.read_to_string(&mut text));
-    read.is_ok() && !text.lines().any(|line| line == "populated 0")
+    (read.is_ok() && !text.lines().any(|line| line == "populated 0")).then_some(events)
 }

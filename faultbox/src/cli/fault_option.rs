@@ -143,7 +143,7 @@ impl FaultOption {
     /// index decide about its chance, as in a spec.
     pub(super) fn rule(&self, target: TargetId, command: &str, seed: u64, index: usize) -> Rule {
         let index = index as u32;
-        let site = Site { target, ports: Vec::new() };
+        let site = Site::of(target);
         Rule {
             path: self.effect.path.clone(),
             probability: self.effect.probability,

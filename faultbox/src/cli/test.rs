@@ -20,6 +20,7 @@ const DEFAULT_FILE: &str = "faultbox.star";
 
 /// The flags of `faultbox test`.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag that stands for itself")]
 pub(super) struct TestArguments {
     /// Specs to run, in this order [default: faultbox.star]
     files: Vec<PathBuf>,
@@ -32,6 +33,12 @@ pub(super) struct TestArguments {
     /// Seed of the first run
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     seed: u64,
+    /// How to print results; JSON is one document, at the end
+    #[arg(long, value_name = "FORMAT", default_value = "console")]
+    format: Format,
+    /// Also write the JSON document to this file
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
     /// Which tests to print
     #[arg(long, value_name = "WHICH", default_value = "all")]
     show: Show,
@@ -51,9 +58,26 @@ pub(super) struct TestArguments {
     /// Fail tests in which a rule never fired
     #[arg(long)]
     strict_faults: bool,
+    /// Run this many side by side, if services share no files
+    #[arg(short, long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: u16,
+    /// Begin no more runs after the first failure
+    #[arg(long, conflicts_with = "max_fail")]
+    fail_fast: bool,
+    /// Begin no more runs after this many failures
+    #[arg(long, value_name = "K", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
+    max_fail: Option<u32>,
     /// Print results only
     #[arg(long)]
     quiet: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Console,
+    /// For programs
+    Json,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -129,6 +153,9 @@ fn order(arguments: &TestArguments) -> Result<Order, String> {
         }
         files.push(DEFAULT_FILE.into());
     }
+    if let Some(output) = &arguments.output {
+        refuse_output(output)?;
+    }
     Ok(Order {
         files,
         selection: Selection {
@@ -148,9 +175,30 @@ fn order(arguments: &TestArguments) -> Result<Order, String> {
             color: stdout().is_terminal()
                 && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty()),
         },
+        json: arguments.format == Format::Json,
+        output: arguments.output.clone(),
         quiet: arguments.quiet,
         strict_faults: arguments.strict_faults,
+        jobs: arguments.jobs.into(),
+        max_fail: if arguments.fail_fast {
+            Some(1)
+        } else {
+            arguments.max_fail.map(|it| it as usize)
+        },
     })
+}
+
+/// Says what is wrong with a file for results, before anything has run.
+fn refuse_output(path: &Path) -> Result<(), String> {
+    let folder = path.parent().filter(|it| *it != Path::new("")).unwrap_or(Path::new("."));
+    let why = if path.is_dir() {
+        "it is a directory; name a file".to_owned()
+    } else if !folder.is_dir() {
+        format!("there is no directory {}", folder.display())
+    } else {
+        return Ok(());
+    };
+    Err(format!("--output {}: {why}", path.display()))
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

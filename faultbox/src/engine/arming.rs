@@ -1,11 +1,11 @@
 //! From rules to tables: slots, scopes and sets, filled first and then armed as one.
 
-use std::{collections::VecDeque, num::NonZeroU64};
+use std::{collections::VecDeque, net::IpAddr, num::NonZeroU64};
 
 use faultbox_common::{
     ACTION_ALLOW, ACTION_CRASH, ACTION_DELAY, ACTION_DENY, ACTION_RETURN, AtomicCounters,
     FLAG_INCLUDE_DRIVER, FLAG_SOCKETS_ONLY, MAX_PORTS, MAX_RULES, MAX_SCOPES, MAX_SITES,
-    Rule as Slot, RuleKey, RuleSet, Site as SlotSite,
+    Rule as Slot, RuleKey, RuleSet, Site as SlotSite, endpoint,
 };
 
 use super::{
@@ -211,15 +211,19 @@ fn is_transfer(syscall: Syscall) -> bool {
 fn sites(rule: &Rule, slot: u32, generation: u32) -> Vec<(RuleKey, SlotSite)> {
     let mut sites = Vec::new();
     for site in &rule.sites {
-        let mut ports = [0; MAX_PORTS];
-        let count = site.ports.len().min(MAX_PORTS);
-        ports[..count].copy_from_slice(&site.ports[..count]);
+        let host = match site.host {
+            Some(IpAddr::V4(host)) => host.to_ipv6_mapped().octets(),
+            Some(IpAddr::V6(host)) => host.octets(),
+            None => [0; 16],
+        };
+        let mut peers = [0; MAX_PORTS];
+        for (peer, port) in peers.iter_mut().zip(&site.ports) {
+            *peer = endpoint(host, *port);
+        }
+        let peer_count = site.ports.len() as u32;
         for syscall in &rule.syscalls {
             let key = RuleKey { target: site.target.0, syscall: syscall.number() };
-            sites.push((
-                key,
-                SlotSite { slot, generation, globs: 0, port_count: count as u32, ports },
-            ));
+            sites.push((key, SlotSite { slot, generation, globs: 0, peer_count, peers }));
         }
     }
     sites

@@ -1,7 +1,7 @@
 //! The engine: targets, rules and records, whatever rung serves them.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -93,13 +93,15 @@ pub(super) struct Inner {
     delayed: Mutex<Vec<TargetId>>,
     trace: TraceLevel,
     extra: Vec<Syscall>,
-    partitions: Mutex<Partitions>,
+    pub(super) partitions: Arc<Mutex<Partitions>>,
     state: Mutex<State>,
 }
 
 pub(super) struct State {
     pub(super) kernel: Option<Kernel>,
     pub(super) free_targets: Vec<u32>,
+    /// Targets whose processes the supervisor cannot be put before, with their names.
+    pub(super) running: HashMap<u32, String>,
     pub(super) places: Places,
 }
 
@@ -164,6 +166,7 @@ impl Engine {
         let state = State {
             kernel,
             free_targets: (0..MAX_TARGETS).rev().collect(),
+            running: HashMap::new(),
             places: Places::default(),
         };
         let state = Mutex::new(state);
@@ -179,7 +182,7 @@ impl Engine {
             delayed: Mutex::default(),
             trace,
             extra,
-            partitions: Mutex::default(),
+            partitions: Arc::default(),
             state,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -216,6 +219,21 @@ impl Engine {
         sink: Arc<dyn RecordSink>,
     ) -> Result<Target, EngineError> {
         Target::new(self.clone(), name, cgroup, driver, sink)
+    }
+
+    /// A target whose processes somebody else starts, such as a container: nothing is hit until
+    /// [`Target::rebind`] says which cgroup it is, and never what only the supervisor serves.
+    ///
+    /// # Errors
+    ///
+    /// When there are too many targets.
+    pub fn running_target(
+        &self,
+        name: &str,
+        driver: faultbox_common::Driver,
+        sink: Arc<dyn RecordSink>,
+    ) -> Result<Target, EngineError> {
+        Target::running(self.clone(), name, driver, sink)
     }
 
     /// Switches rules on, all at once for every later call. Dropping the guard switches them off.
@@ -328,6 +346,17 @@ impl fmt::Debug for Engine {
     }
 }
 
+/// Why a call of a target that runs by itself cannot be broken.
+fn unreachable(syscall: Syscall, target: &str) -> String {
+    format!(
+        "{syscall} of {target:?} cannot be broken here: it runs in a container, which only faults \
+         in the kernel reach, and on this kernel the seccomp supervisor serves {syscall}, which has \
+         to start a process itself; use Linux 7.1 or newer, or a kernel with \
+         CONFIG_FUNCTION_ERROR_INJECTION (faultbox doctor says what this one has), or run the \
+         service as a local binary"
+    )
+}
+
 impl Inner {
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -344,7 +373,7 @@ impl Inner {
         rules: &[Rule],
         uses: &mut Vec<(Syscall, Action)>,
     ) -> Result<Armed, EngineError> {
-        let State { kernel, places, .. } = state;
+        let State { kernel, places, running, .. } = state;
         for rule in rules {
             if let Some(site) = rule.sites.iter().find(|site| site.ports.len() > MAX_PORTS) {
                 return Err(EngineError(format!(
@@ -354,9 +383,12 @@ impl Inner {
             }
             for syscall in &rule.syscalls {
                 let rung = self.coverage.rung(*syscall).map_err(EngineError)?;
-                if rung != Rung::Supervisor
-                    && let Some(kernel) = kernel
-                {
+                if rung == Rung::Supervisor {
+                    let mut names = rule.sites.iter().filter_map(|it| running.get(&it.target.0));
+                    if let Some(name) = names.next() {
+                        return Err(EngineError(unreachable(*syscall, name)));
+                    }
+                } else if let Some(kernel) = kernel {
                     let of_call = |why| EngineError(format!("{syscall}: {why}"));
                     if let Some(why) = kernel.refusal(rung, rule.action) {
                         return Err(of_call(why));

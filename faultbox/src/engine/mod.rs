@@ -23,7 +23,7 @@
 //!     probability: "10%".parse().expect("a percentage"),
 //!     ..Rule::new(
 //!         RuleId(1),
-//!         Site { target: target.id(), ports: vec![] },
+//!         Site::of(target.id()),
 //!         expand_keyword("fsync").expect("a family of calls"),
 //!         Action::Deny(Errno::from_name("EIO").expect("an errno")),
 //!     )

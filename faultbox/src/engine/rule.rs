@@ -1,6 +1,6 @@
 //! What a caller asks the engine to break.
 
-use std::{fmt, num::NonZeroU64, str::FromStr, sync::Arc, time::Duration};
+use std::{fmt, net::IpAddr, num::NonZeroU64, str::FromStr, sync::Arc, time::Duration};
 
 use faultbox_common::{GlobError, Globs};
 use nix::sys::signal::Signal;
@@ -110,13 +110,23 @@ impl fmt::Display for PathGlob {
     }
 }
 
-/// Where a rule applies: the calls of one target, to anyone or to some ports only.
+/// Where a rule applies: the calls of one target, to anyone or to some ports of a host only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Site {
     /// Whose calls.
     pub target: TargetId,
-    /// Empty: whatever the peer. Else only calls to these ports on the same host's loopback.
+    /// Empty: whatever the peer. Else only calls to these ports of `host`.
     pub ports: Vec<u16>,
+    /// `None`, and any loopback address: the loopback of the host, or container, that the target
+    /// runs on.
+    pub host: Option<IpAddr>,
+}
+
+impl Site {
+    /// All calls of a target, whatever their peer.
+    pub fn of(target: TargetId) -> Self {
+        Self { target, ports: Vec::new(), host: None }
+    }
 }
 
 /// One rule: which calls of which targets, and what happens to them.

@@ -58,15 +58,17 @@ impl Cgroups {
 /// broken until this is dropped.
 pub struct Target {
     engine: Engine,
+    name: String,
     id: TargetId,
     driver: Driver,
     sink: Arc<dyn RecordSink>,
-    cgroup: Option<Cgroup>,
+    /// Of a container that is not running: none, for now.
+    cgroup: Mutex<Option<Cgroup>>,
     filter: Option<Filter>,
 }
 
 struct Cgroup {
-    directory: fs::File,
+    directory: Arc<fs::File>,
     path: PathBuf,
     id: u64,
     depth: u32,
@@ -81,7 +83,7 @@ impl Cgroup {
         }
         // The kernel's id of a cgroup is the inode number of its directory (kernfs).
         let id = directory.metadata()?.ino();
-        Ok(Self { depth: depth(path)?, path: path.to_owned(), directory, id })
+        Ok(Self { depth: depth(path)?, path: path.to_owned(), directory: Arc::new(directory), id })
     }
 }
 
@@ -113,44 +115,86 @@ impl Target {
         driver: Driver,
         sink: Arc<dyn RecordSink>,
     ) -> Result<Self, EngineError> {
-        let inner = Arc::clone(&engine.inner);
-        let cgroup = match cgroup {
-            Some(path) => Some(Cgroup::open(path).map_err(|error| {
-                EngineError(format!("{name}: cannot use cgroup {}: {error}", path.display()))
-            })?),
-            None => None,
+        let mut target = Self::running(engine, name, driver, sink)?;
+        let inner = &target.engine.inner;
+        let mut state = inner.lock();
+        state.running.remove(&target.id.0);
+        let needs_cgroup = state.kernel.is_some();
+        drop(state);
+        target.filter = match inner.coverage.supervised() {
+            [] => None,
+            syscalls => Some(Filter::new(syscalls)),
         };
+        match cgroup {
+            Some(cgroup) => target.rebind(cgroup)?,
+            None if needs_cgroup => {
+                return Err(EngineError(format!(
+                    "{name}: faults in the kernel need a cgroup of their own (cgroup v2, writable)"
+                )));
+            }
+            None => {}
+        }
+        Ok(target)
+    }
+
+    pub(super) fn running(
+        engine: Engine,
+        name: &str,
+        driver: Driver,
+        sink: Arc<dyn RecordSink>,
+    ) -> Result<Self, EngineError> {
+        let inner = Arc::clone(&engine.inner);
         let mut state = inner.lock();
         let index = state
             .free_targets
             .pop()
             .ok_or_else(|| EngineError(format!("{name}: too many services at once")))?;
         inner.tables.clear_calls(index);
-        if let Some(kernel) = &mut state.kernel {
-            let info = TargetInfo { driver, index, reserved: 0 };
-            let added = match &cgroup {
-                Some(cgroup) => {
-                    kernel.add_target(cgroup.id, cgroup.depth, info).map_err(EngineError::from)
-                }
-                None => Err(EngineError(format!(
-                    "{name}: faults in the kernel need a cgroup of their own (cgroup v2, writable)"
-                ))),
-            };
-            if let Err(error) = added {
-                state.free_targets.push(index);
-                return Err(error);
-            }
-        }
+        state.running.insert(index, name.to_owned());
         drop(state);
         inner.sinks.add(index, Arc::clone(&sink));
-        if let Some(cgroup) = &cgroup {
-            inner.cgroups.lock().insert(index, cgroup.path.clone());
+        Ok(Self {
+            engine,
+            name: name.to_owned(),
+            id: TargetId(index),
+            driver,
+            sink,
+            cgroup: Mutex::default(),
+            filter: None,
+        })
+    }
+
+    /// Makes it the target of this cgroup and its descendants, in place of the one before: that
+    /// of a container that was started, or started again. Rules that are on apply there at once.
+    ///
+    /// # Errors
+    ///
+    /// When the directory is not one of cgroup v2, or has a target already; the one before stays.
+    pub fn rebind(&self, cgroup: &Path) -> Result<(), EngineError> {
+        let name = &self.name;
+        let new = Cgroup::open(cgroup).map_err(|error| {
+            EngineError(format!("{name}: cannot use cgroup {}: {error}", cgroup.display()))
+        })?;
+        let inner = &self.engine.inner;
+        let mut state = inner.lock();
+        let mut current = self.lock_cgroup();
+        if let Some(kernel) = &mut state.kernel {
+            if current.as_ref().is_some_and(|old| old.id == new.id) {
+                return Ok(());
+            }
+            let info = TargetInfo { driver: self.driver, index: self.id.0, reserved: 0 };
+            kernel.add_target(new.id, new.depth, info).map_err(EngineError::from)?;
+            if let Some(old) = &*current {
+                kernel.remove_target(old.id, old.depth);
+            }
         }
-        let filter = match inner.coverage.supervised() {
-            [] => None,
-            syscalls => Some(Filter::new(syscalls)),
-        };
-        Ok(Self { engine, id: TargetId(index), driver, sink, cgroup, filter })
+        inner.cgroups.lock().insert(self.id.0, new.path.clone());
+        *current = Some(new);
+        Ok(())
+    }
+
+    fn lock_cgroup(&self) -> MutexGuard<'_, Option<Cgroup>> {
+        self.cgroup.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Its name in rules and records.
@@ -159,8 +203,8 @@ impl Target {
     }
 
     /// The cgroup's directory.
-    pub fn cgroup(&self) -> Option<&Path> {
-        self.cgroup.as_ref().map(|cgroup| cgroup.path.as_path())
+    pub fn cgroup(&self) -> Option<PathBuf> {
+        self.engine.inner.cgroups.of(self.id)
     }
 
     /// Starts a process inside the target: in its cgroup, and under the supervisor if that
@@ -184,7 +228,8 @@ impl Target {
     }
 
     fn spawn_by(&self, start: Start, launch: &Launch) -> Result<Process, SpawnError> {
-        let cgroup = self.cgroup.as_ref().map(|cgroup| cgroup.directory.as_fd());
+        let directory = self.lock_cgroup().as_ref().map(|cgroup| Arc::clone(&cgroup.directory));
+        let cgroup = directory.as_ref().map(|directory| directory.as_fd());
         let is_delayed = self.engine.is_delayed(self.id);
         let mut hand_over = |listener| {
             if is_delayed {
@@ -215,7 +260,8 @@ impl Drop for Target {
         let inner = &self.engine.inner;
         let mut state = inner.lock();
         let State { kernel, places, .. } = &mut *state;
-        if let (Some(kernel), Some(cgroup)) = (&mut *kernel, &self.cgroup) {
+        let cgroup = self.cgroup.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(kernel), Some(cgroup)) = (&mut *kernel, cgroup) {
             kernel.remove_target(cgroup.id, cgroup.depth);
         }
         places.forget(&inner.tables, self.id.0, |key, set| {
@@ -227,6 +273,7 @@ impl Drop for Target {
         }
         inner.cgroups.lock().remove(&self.id.0);
         inner.sinks.remove(self.id.0);
+        state.running.remove(&self.id.0);
         state.free_targets.insert(0, self.id.0);
     }
 }

@@ -67,6 +67,20 @@ pub(crate) fn project_spec(project: &Project, compose: &str, file: &str) -> Stri
     spec
 }
 
+/// Whether `ready()` can be asked of it: it is a database whose password, if it has one, is in its
+/// environment.
+fn answers(service: &Service, protocol: &str) -> bool {
+    let has = |name: &str| service.env.iter().any(|(it, _)| it == name);
+    match protocol {
+        "postgres" => has("POSTGRES_PASSWORD") || has("POSTGRES_HOST_AUTH_METHOD"),
+        "redis" => {
+            let asks = |word: &String| word.contains("requirepass");
+            has("REDIS_PASSWORD") || !service.command.iter().any(asks)
+        }
+        _ => false,
+    }
+}
+
 /// Whether nobody said where it listens.
 fn is_guess(service: &Service) -> bool {
     service.ports.is_empty() && default_port(service).is_none()
@@ -136,8 +150,12 @@ fn declaration(
         lines.push(format!("    depends_on = [{}],", needed.join(", ")));
     }
     if !is_guess(service) {
-        let port = interfaces[0].port;
-        lines.push(format!("    healthcheck = tcp(\"localhost:{port}\", timeout = \"60s\"),"));
+        let Interface { protocol, port, .. } = &interfaces[0];
+        lines.push(if answers(service, protocol) {
+            "    healthcheck = ready(timeout = \"60s\"),".to_owned()
+        } else {
+            format!("    healthcheck = tcp(\"localhost:{port}\", timeout = \"60s\"),")
+        });
     }
     lines.join("\n") + "\n)\n\n"
 }

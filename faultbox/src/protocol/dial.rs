@@ -1,16 +1,21 @@
 //! Connections of the driver, from an address of its own.
 
 use std::{
+    fs::File,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs},
     os::fd::{AsFd, AsRawFd, OwnedFd},
-    sync::mpsc::{self, RecvTimeoutError},
+    sync::{
+        Arc,
+        mpsc::{self, RecvTimeoutError},
+    },
     thread,
 };
 
 use nix::{
     errno::Errno,
     poll::PollFlags,
+    sched::{CloneFlags, setns},
     sys::socket::{
         AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, getsockopt, setsockopt,
         socket, sockopt,
@@ -20,12 +25,27 @@ use nix::{
 use super::Limit;
 use crate::engine::Driver;
 
+/// Where what is dialed is.
+#[derive(Clone, Debug, Default)]
+pub enum Network {
+    /// In the network namespace of the calling thread.
+    #[default]
+    Own,
+    /// In another one (`/proc/PID/ns/net`): the connection is made inside it, and every name
+    /// means its loopback. Needs `CAP_SYS_ADMIN` (`setns(2)`).
+    Inside(Arc<File>),
+    /// At this address, which is what every name means.
+    Host(IpAddr),
+}
+
 /// Dials services the way the test driver does.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Dialer {
     /// The addresses to dial from, by which the kernel side knows the driver's connections.
     /// Where one is zero, sockets of that family are not bound.
     pub driver: Driver,
+    /// Where to.
+    pub network: Network,
 }
 
 impl Dialer {
@@ -35,7 +55,7 @@ impl Dialer {
     /// When every address fails, the error is the first one's, with the system's text.
     pub fn connect(&self, host: &str, port: u16, limit: &Limit<'_>) -> io::Result<TcpStream> {
         let mut first_error = None;
-        for address in resolve(host, port, limit)? {
+        for address in self.addresses(host, port, limit)? {
             match self.connect_to(address, limit) {
                 Ok(stream) => return Ok(stream),
                 Err(error) => {
@@ -48,14 +68,40 @@ impl Dialer {
         }))
     }
 
+    fn addresses(&self, host: &str, port: u16, limit: &Limit<'_>) -> io::Result<Vec<SocketAddr>> {
+        match &self.network {
+            Network::Own => resolve(host, port, limit),
+            Network::Inside(_) if host.parse::<IpAddr>().is_ok() => resolve(host, port, limit),
+            Network::Inside(_) => resolve("localhost", port, limit),
+            Network::Host(host) => Ok(vec![SocketAddr::new(*host, port)]),
+        }
+    }
+
+    /// A socket of the namespace to dial in: it stays there, whoever uses it.
+    fn socket(&self, family: AddressFamily) -> io::Result<OwnedFd> {
+        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+        let here = || Ok(socket(family, SockType::Stream, flags, None)?);
+        let Network::Inside(namespace) = &self.network else {
+            return here();
+        };
+        // A thread that cannot go back is no loss if it is there for nothing else.
+        thread::scope(|scope| {
+            let inside = || {
+                setns(namespace, CloneFlags::CLONE_NEWNET)?;
+                here()
+            };
+            let thread = thread::Builder::new().name("dial".to_owned()).spawn_scoped(scope, inside);
+            thread?.join().unwrap_or_else(|_| Err(io::Error::other("a bug in faultbox: panic")))
+        })
+    }
+
     fn connect_to(&self, address: SocketAddr, limit: &Limit<'_>) -> io::Result<TcpStream> {
         limit.remaining()?;
         let family = match address {
             SocketAddr::V4(_) => AddressFamily::Inet,
             SocketAddr::V6(_) => AddressFamily::Inet6,
         };
-        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-        let fd: OwnedFd = socket(family, SockType::Stream, flags, None)?;
+        let fd = self.socket(family)?;
         if let Some(source) = self.source_for(address.ip()) {
             // Without this option (ip(7), Linux 4.2) every bound socket would take a port from
             // all destinations at once. A kernel that refuses it only has fewer ports.
@@ -144,7 +190,8 @@ mod tests {
 
     fn driver(v4: &str) -> Dialer {
         let v4: Ipv4Addr = v4.parse().unwrap();
-        Dialer { driver: Driver { v4: v4.to_ipv6_mapped().octets(), v6: [0; 16] } }
+        let driver = Driver { v4: v4.to_ipv6_mapped().octets(), v6: [0; 16] };
+        Dialer { driver, ..Dialer::default() }
     }
 
     #[test]
@@ -179,7 +226,8 @@ mod tests {
     fn a_source_address_of_ipv6_is_bound_too() {
         let listener = TcpListener::bind("[::1]:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let dialer = Dialer { driver: Driver { v4: [0; 16], v6: Ipv6Addr::LOCALHOST.octets() } };
+        let driver = Driver { v4: [0; 16], v6: Ipv6Addr::LOCALHOST.octets() };
+        let dialer = Dialer { driver, ..Dialer::default() };
         let stream = dialer.connect("::1", port, &soon()).unwrap();
         assert_eq!(stream.local_addr().unwrap().ip(), IpAddr::V6(Ipv6Addr::LOCALHOST));
     }
@@ -219,6 +267,44 @@ mod tests {
         };
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(started.elapsed() < Duration::from_secs(3));
+    }
+
+    #[test]
+    fn a_listener_in_another_namespace_is_reached_from_there() {
+        // The listener keeps its namespace, whose loopback is down unless somebody raises it.
+        let place = thread::spawn(|| -> io::Result<_> {
+            let driver = crate::runner::enter_network()?;
+            let listener = TcpListener::bind("127.0.0.1:0")?;
+            let namespace = File::open("/proc/thread-self/ns/net")?;
+            Ok((driver, listener, namespace))
+        });
+        let (driver, listener, namespace) = match place.join().unwrap() {
+            Ok(place) => place,
+            Err(error) => {
+                use std::io::Write;
+                let _ = writeln!(io::stderr(), "NOT TESTED: network namespaces: {error}");
+                return;
+            }
+        };
+        let port = listener.local_addr().unwrap().port();
+        let network = Network::Inside(Arc::new(namespace));
+        let dialer = Dialer { driver, network };
+        for host in ["localhost", "redis", "127.0.0.1"] {
+            let stream = dialer.connect(host, port, &soon()).unwrap();
+            assert_eq!(listener.accept().unwrap().1, stream.local_addr().unwrap(), "{host}");
+            assert_eq!(stream.local_addr().unwrap().ip().to_string(), "127.66.98.1");
+        }
+        let here = Dialer { network: Network::Own, ..dialer };
+        assert!(here.connect("localhost", port, &soon()).is_err());
+    }
+
+    #[test]
+    fn a_name_may_mean_an_address() {
+        let listener = TcpListener::bind("127.0.0.2:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let network = Network::Host("127.0.0.2".parse().unwrap());
+        let dialer = Dialer { network, ..Dialer::default() };
+        dialer.connect("localhost", port, &soon()).unwrap();
     }
 
     #[test]

@@ -1,22 +1,35 @@
 //! Single attempts at a healthcheck. Repeating them, and watching whether the service still
 //! lives, is the runner's business.
 
-use std::{io, time::Duration};
+use std::{io, ops::Range, time::Duration};
 
 use super::{
-    Dialer, Limit, Url, go_duration, http::exchange, http_request::Request, parse_address,
+    Dialer, Limit, Url, credentials, go_duration,
+    http::exchange,
+    http_request::Request,
+    parse_address,
+    postgres::{self, Statement},
+    redis,
 };
-use crate::spec::{Healthcheck, HttpMethod};
+use crate::spec::{Data, Healthcheck, HttpMethod, Login, Protocol, Wanted};
 
 /// The longest that one attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(2);
 /// How long to read on after a good status, so that the service can finish its answer.
 const DRAIN: Duration = Duration::from_millis(250);
 
+/// Where services listen.
+const HOST: &str = "localhost";
+
 impl Healthcheck {
-    /// Asks once, for at most 2 s, whether the service is ready. The error says why not; it is of
-    /// kind `InvalidInput` when no later attempt can go better.
-    pub fn attempt(&self, dialer: &Dialer, limit: &Limit<'_>) -> io::Result<()> {
+    /// Asks once, for at most 2 s, whether the service is ready; its environment says as whom. The
+    /// error says why it is not; it is of kind `InvalidInput` when no later attempt can go better.
+    pub fn attempt(
+        &self,
+        env: &[(String, String)],
+        dialer: &Dialer,
+        limit: &Limit<'_>,
+    ) -> io::Result<()> {
         let limit = limit.within(ATTEMPT);
         match self {
             Self::Tcp { address, .. } => {
@@ -29,35 +42,90 @@ impl Healthcheck {
             Self::Http { url, .. } => {
                 let url = Url::parse(url)
                     .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-                let request = Request { method: HttpMethod::Get, body: "", headers: &[] };
-                let (head, mut reader) = exchange(dialer, &url, &request, &limit)?;
-                if !(200..400).contains(&head.status) {
-                    return Err(io::Error::other(format!("status {}", head.status)));
-                }
-                // Closing on an unfinished answer would be a reset that the service did not earn.
-                // It is ready whatever the body is, so how that ends does not matter.
-                reader.limit_to(DRAIN);
-                let _ = reader.body(&head);
-                Ok(())
+                http(&url, 200..400, dialer, &limit)
             }
+            Self::Ready { protocol, port, .. } => ready(*protocol, *port, env, dialer, &limit),
         }
     }
 
     /// How long to go on trying.
     pub fn timeout(&self) -> Duration {
         match self {
-            Self::Tcp { timeout, .. } | Self::Http { timeout, .. } => *timeout,
+            Self::Tcp { timeout, .. }
+            | Self::Http { timeout, .. }
+            | Self::Ready { timeout, .. } => *timeout,
         }
     }
 
-    /// What to say when it never passed: `TCP healthcheck "localhost:9999" timed out after 10s`.
-    pub fn timed_out(&self) -> String {
-        let (kind, place) = match self {
-            Self::Tcp { address, .. } => ("TCP", address),
-            Self::Http { url, .. } => ("HTTP", url),
-        };
+    /// What to say when it never passed, `last` for the reason that `last` gives:
+    /// `TCP healthcheck "localhost:9999" timed out after 10s`. Of `ready()` the reason is told,
+    /// too: `redis healthcheck "localhost:6379" timed out after 30s (last: NOAUTH …)`.
+    pub fn timed_out(&self, last: &io::Error) -> String {
         let after = go_duration(self.timeout());
-        format!("{kind} healthcheck \"{place}\" timed out after {after}")
+        match self {
+            Self::Tcp { address, .. } => {
+                format!("TCP healthcheck \"{address}\" timed out after {after}")
+            }
+            Self::Http { url, .. } => {
+                format!("HTTP healthcheck \"{url}\" timed out after {after}")
+            }
+            Self::Ready { protocol, port, .. } => {
+                let protocol = protocol.name();
+                format!(
+                    "{protocol} healthcheck \"{HOST}:{port}\" timed out after {after} \
+                     (last: {last})"
+                )
+            }
+        }
+    }
+}
+
+/// Passes when a GET is answered with one of these.
+fn http(url: &Url, good: Range<u16>, dialer: &Dialer, limit: &Limit<'_>) -> io::Result<()> {
+    let request = Request { method: HttpMethod::Get, body: "", headers: &[] };
+    let (head, mut reader) = exchange(dialer, url, &request, limit)?;
+    if !good.contains(&head.status) {
+        return Err(io::Error::other(format!("status {}", head.status)));
+    }
+    // Closing on an unfinished answer would be a reset that the service did not earn. It is ready
+    // whatever the body is, so how that ends does not matter.
+    reader.limit_to(DRAIN);
+    let _ = reader.body(&head);
+    Ok(())
+}
+
+/// Passes when a service answers in its protocol: a connection, any status below 500, `PONG`, the
+/// result of `SELECT 1`.
+fn ready(
+    protocol: Protocol,
+    port: u16,
+    env: &[(String, String)],
+    dialer: &Dialer,
+    limit: &Limit<'_>,
+) -> io::Result<()> {
+    let credentials = &credentials(protocol, env);
+    let answer = match protocol {
+        Protocol::Tcp => return dialer.connect(HOST, port, limit).map(drop),
+        Protocol::Http => {
+            let url = Url { host: HOST.to_owned(), port, target: "/".to_owned() };
+            return http(&url, 100..500, dialer, limit);
+        }
+        Protocol::Redis => {
+            let ping = ["PING".to_owned()];
+            let answer = redis::command(dialer, (HOST, port), credentials, &ping, limit);
+            answer.map(|it| (it == Data::Text("PONG".to_owned())).then_some(()).ok_or(it))
+        }
+        Protocol::Postgres => {
+            let login = &Login::default();
+            let statement =
+                Statement { sql: "SELECT 1", wanted: Wanted::Count, login, credentials };
+            postgres::run(dialer, (HOST, port), &statement, limit).map(|_| Ok(()))
+        }
+    };
+    match answer {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(other)) => Err(io::Error::other(format!("unexpected answer {}", other.to_json()))),
+        Err(error) => Err(io::Error::other(error)),
     }
 }
 
@@ -78,7 +146,7 @@ mod tests {
 
     fn attempt(check: &Healthcheck) -> io::Result<()> {
         let limit = Limit::new(Instant::now() + TEN, &|| false);
-        check.attempt(&Dialer::default(), &limit)
+        check.attempt(&[], &Dialer::default(), &limit)
     }
 
     fn http(port: u16) -> Healthcheck {
@@ -148,15 +216,77 @@ mod tests {
         }
     }
 
+    fn ready(protocol: Protocol, port: u16) -> Healthcheck {
+        Healthcheck::Ready { protocol, port, timeout: TEN }
+    }
+
+    /// A server that sends this to whoever says something.
+    fn saying(text: &'static [u8]) -> Server {
+        Server::start(move |mut stream| {
+            let _ = stream.read(&mut [0; 1024]).unwrap();
+            stream.write_all(text).unwrap();
+            let _ = stream.read(&mut [0; 1024]);
+        })
+    }
+
+    #[test]
+    fn ready_is_who_answers_in_its_protocol() {
+        let server = Server::start(drop);
+        attempt(&ready(Protocol::Tcp, server.port)).unwrap();
+        for (status, is_ready) in [(200, true), (404, true), (499, true), (500, false)] {
+            let server = Server::start(answer(status));
+            let passed = attempt(&ready(Protocol::Http, server.port));
+            assert_eq!(passed.is_ok(), is_ready, "{status}: {passed:?}");
+        }
+        attempt(&ready(Protocol::Redis, saying(b"+PONG\r\n").port)).unwrap();
+        for protocol in [Protocol::Tcp, Protocol::Http, Protocol::Redis, Protocol::Postgres] {
+            let error = attempt(&ready(protocol, refused_port().port)).unwrap_err();
+            assert!(error.to_string().contains("Connection refused"), "{error}");
+        }
+    }
+
+    #[test]
+    fn who_says_that_it_is_not_ready_is_not() {
+        for (protocol, said, why) in [
+            (
+                Protocol::Redis,
+                &b"-LOADING Redis is loading the dataset in memory\r\n"[..],
+                "LOADING Redis is loading the dataset in memory",
+            ),
+            (
+                Protocol::Redis,
+                b"-NOAUTH Authentication required.\r\n",
+                "NOAUTH Authentication required.",
+            ),
+            (Protocol::Redis, b"+OK\r\n", "unexpected answer \"OK\""),
+            (
+                Protocol::Postgres,
+                b"E\0\0\0\x29SFATAL\0C57P03\0Mnot yet, starting up\0\0",
+                "FATAL: not yet, starting up (SQLSTATE 57P03)",
+            ),
+        ] {
+            let error = attempt(&ready(protocol, saying(said).port)).unwrap_err();
+            assert_eq!(error.to_string(), why);
+            // It may be ready later.
+            assert_ne!(error.kind(), io::ErrorKind::InvalidInput);
+        }
+    }
+
     #[test]
     fn the_texts_are_the_contracts() {
         let check = Healthcheck::Tcp { address: "localhost:9999".to_owned(), timeout: TEN };
-        assert_eq!(check.timed_out(), r#"TCP healthcheck "localhost:9999" timed out after 10s"#);
+        assert_eq!(
+            check.timed_out(&io::Error::other("x")),
+            r#"TCP healthcheck "localhost:9999" timed out after 10s"#
+        );
         let check = Healthcheck::Http {
             url: "localhost:8080/health".to_owned(),
             timeout: Duration::from_millis(1500),
         };
         let expected = r#"HTTP healthcheck "localhost:8080/health" timed out after 1.5s"#;
-        assert_eq!(check.timed_out(), expected);
+        assert_eq!(check.timed_out(&io::Error::other("x")), expected);
+        let expected = "redis healthcheck \"localhost:6379\" timed out after 10s (last: NOAUTH x)";
+        let last = io::Error::other("NOAUTH x");
+        assert_eq!(ready(Protocol::Redis, 6379).timed_out(&last), expected);
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     io,
     os::fd::BorrowedFd,
+    pin::pin,
     time::{Duration, Instant},
 };
 
@@ -58,6 +59,16 @@ impl<'a> Limit<'a> {
     /// Time to wait before asking again, at most 100 ms.
     pub(super) fn slice(&self) -> io::Result<Duration> {
         Ok(self.remaining()?.min(SLICE))
+    }
+
+    /// Runs a future to its end, in a runtime that has a clock; an error when the limit comes first.
+    pub(super) async fn bound<T>(&self, future: impl Future<Output = T>) -> io::Result<T> {
+        let mut future = pin!(future);
+        loop {
+            if let Ok(done) = tokio::time::timeout(self.slice()?, future.as_mut()).await {
+                return Ok(done);
+            }
+        }
     }
 
     /// Waits until the descriptor is ready for one of `events`, or broken (`poll(2)`).

@@ -8,12 +8,15 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrStorage, bind, getsockname, setsockopt,
     socket, sockopt,
 };
+
+use super::Limit;
 
 /// A listener on a port of its own; its thread ends when it is dropped.
 pub(super) struct Server {
@@ -70,6 +73,11 @@ impl Drop for Server {
             let _ = thread.join();
         }
     }
+}
+
+/// A limit of some seconds, for what is expected to end by itself.
+pub(super) fn soon() -> Limit<'static> {
+    Limit::new(Instant::now() + Duration::from_secs(20), &|| false)
 }
 
 /// Makes the close of a stream send RST in place of FIN (socket(7), `SO_LINGER`).

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use super::{Outcome, Style, TestReport, firing::never_fired, plain::one_line};
 use crate::spec::Matrix;
 
@@ -101,6 +103,42 @@ impl MatrixReport {
             lines.push(format!("Note: no fault fired in: {}", idle.join(", ")));
         }
         lines
+    }
+
+    /// As in JSON; `None` when no cell was run.
+    pub(super) fn json(&self) -> Option<Value> {
+        let Matrix { scenarios, faults, excluded } = &self.matrix;
+        let cells: Vec<_> = self
+            .all()
+            .map(|(scenario, fault, cell)| {
+                let mut value = json!({
+                    "scenario": scenario,
+                    "fault": fault,
+                    "passed": cell.has_passed(),
+                    "outcome": if cell.has_passed() { "passed" } else { "failed" },
+                    "duration_ms": cell.duration.as_millis() as u64,
+                    "fault_fired": !cell.is_idle,
+                });
+                if let Some(reason) = &cell.reason {
+                    value["reason"] = reason.as_str().into();
+                }
+                value
+            })
+            .collect();
+        let passed = cells.iter().filter(|it| it["passed"] == true).count();
+        let excluded: Vec<_> =
+            excluded.iter().map(|(row, column)| [&scenarios[*row], &faults[*column]]).collect();
+        (!cells.is_empty()).then(|| {
+            json!({
+                "scenarios": scenarios,
+                "faults": faults,
+                "total": cells.len(),
+                "passed": passed,
+                "failed": cells.len() - passed,
+                "cells": cells,
+                "excluded": excluded,
+            })
+        })
     }
 
     /// Cells that were run, with the names of their scenario and fault.

@@ -1,10 +1,10 @@
 //! What a finished test hands to the reports.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::{
     engine::{PartitionCounts, PartitionDirection, PartitionMode, RuleCounts, Syscall},
-    spec::{FaultRule, Location, TestKind},
+    spec::{FailureKind, FaultRule, Location, TestKind},
     trace::Event,
 };
 
@@ -19,9 +19,50 @@ pub enum Outcome {
         reason: String,
         /// Where in the spec, when known.
         location: Option<Location>,
+        /// What kind of failure it is.
+        kind: FailureType,
     },
     /// The user stopped it.
     Interrupted,
+}
+
+/// What kind of failure it is that a test has ended with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FailureType {
+    /// Something that the test claims did not hold, or it said `fail()`.
+    Assertion,
+    /// Its time was over.
+    Timeout,
+    /// A service was not ready.
+    ServiceStart,
+    /// A monitor objected.
+    Monitor,
+    /// Something could not be done.
+    Error,
+}
+
+impl FailureType {
+    /// As in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Assertion => "assertion",
+            Self::Timeout => "timeout",
+            Self::ServiceStart => "service_start",
+            Self::Monitor => "monitor",
+            Self::Error => "error",
+        }
+    }
+}
+
+impl From<FailureKind> for FailureType {
+    fn from(kind: FailureKind) -> Self {
+        match kind {
+            FailureKind::Assertion | FailureKind::Fail => Self::Assertion,
+            FailureKind::Error => Self::Error,
+            FailureKind::Monitor => Self::Monitor,
+            FailureKind::Timeout => Self::Timeout,
+        }
+    }
 }
 
 /// A finished test.
@@ -45,6 +86,8 @@ pub struct TestReport {
     pub strict_faults: bool,
     /// The whole log, in order.
     pub events: Vec<Event>,
+    /// A time on the calendar, and what the log's clock showed then.
+    pub epoch: (SystemTime, u64),
     /// Every `fault()` and `fault_start()` of the test, in the order of time.
     pub windows: Vec<WindowReport>,
     /// Every `partition()` and `partition_start()` of the test, in the order of time.

@@ -1,8 +1,8 @@
 //! Reports for the tests of this folder, built a piece at a time.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
-use super::{Outcome, RuleReport, ServiceReport, TestReport, WindowReport};
+use super::{FailureType, Outcome, RuleReport, ServiceReport, TestReport, WindowReport};
 use crate::{
     engine::{Decision, Errno, RuleCounts, Syscall, expand_keyword},
     spec::{FaultAction, FaultRule, Location, RuleOptions, TestKind},
@@ -29,6 +29,7 @@ pub(super) fn passed(name: &str) -> TestReport {
         seed: 0,
         strict_faults: false,
         events: Vec::new(),
+        epoch: (UNIX_EPOCH, 0),
         windows: Vec::new(),
         partitions: Vec::new(),
         services: Vec::new(),
@@ -40,7 +41,14 @@ pub(super) fn passed(name: &str) -> TestReport {
 
 pub(super) fn failed(name: &str, reason: &str) -> TestReport {
     let location = Some(Location { file: "fault-test.star".to_owned(), line: 121, column: 5 });
-    TestReport { outcome: Outcome::Failed { reason: reason.to_owned(), location }, ..passed(name) }
+    TestReport {
+        outcome: Outcome::Failed {
+            reason: reason.to_owned(),
+            location,
+            kind: FailureType::Assertion,
+        },
+        ..passed(name)
+    }
 }
 
 /// A call that a test's log has, filled in by its methods.

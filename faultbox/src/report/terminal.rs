@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use super::{
     MatrixReport, Outcome, Style, TestReport,
     firing::never_fired,
-    plain::{counted, lines, one_line, shell_word},
+    plain::{counted, lines, one_line},
+    replay::replay_command,
     rule_lines::rule_lines,
     service_lines::{output_lines, summary_lines},
     trace_lines::trace_lines,
@@ -97,8 +98,13 @@ impl<W: Write> Terminal<W> {
         self.write(&block)
     }
 
-    /// The final line: counts of executed tests, and of those that the user stopped.
-    pub fn summary(&mut self, passed: usize, failed: usize, not_run: usize) -> io::Result<()> {
+    /// The final line: counts of executed tests, and of those that were not run, with the reason.
+    pub fn summary(
+        &mut self,
+        passed: usize,
+        failed: usize,
+        (not_run, why): (usize, &str),
+    ) -> io::Result<()> {
         let mut end = Vec::new();
         if let Some(Repeated { runs, failed, by_chance }) = self.repeated {
             if self.style.only_failures && !failed {
@@ -115,7 +121,7 @@ impl<W: Write> Terminal<W> {
         }
         end.push(String::new());
         let stopped =
-            if not_run > 0 { format!(", {not_run} not run (interrupted)") } else { String::new() };
+            if not_run > 0 { format!(", {not_run} not run ({why})") } else { String::new() };
         end.push(format!("{passed} passed, {failed} failed{stopped}"));
         self.write(&end)?;
         self.out.flush()
@@ -150,21 +156,14 @@ impl<W: Write> Terminal<W> {
             block.extend(self.warnings(report));
             return block;
         }
-        let failed = if let Outcome::Failed { reason, location } = &report.outcome {
+        let failed = if let Outcome::Failed { reason, location, .. } = &report.outcome {
             let mut reason = lines(reason).into_iter();
             block.push(format!("  reason: {}", reason.next().unwrap_or_default()));
             block.extend(reason.map(|line| format!("          {line}")));
             if let Some(location) = location {
                 block.push(format!("  at: {}:{}", one_line(&location.file), location.line));
             }
-            let name = report.name.strip_prefix("test_").unwrap_or(&report.name);
-            let strict = if report.strict_faults { " --strict-faults" } else { "" };
-            block.push(format!(
-                "  replay: faultbox test {} --test {} --seed {}{strict}",
-                one_line(&shell_word(&report.file)),
-                one_line(&shell_word(name)),
-                report.seed
-            ));
+            block.push(format!("  replay: {}", replay_command(report)));
             true
         } else {
             false

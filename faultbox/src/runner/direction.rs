@@ -1,8 +1,9 @@
 //! Where a rule applies: whose connects a `connect` rule means (language.md, D1), and which peers a
 //! rule with `to=` is about.
 
+use super::{addresses::mentions, faults::Places};
 use crate::{
-    engine::{Site, Syscall, TargetId},
+    engine::{Site, Syscall},
     spec::{Direction, FaultRule, Service},
 };
 
@@ -24,25 +25,25 @@ pub(crate) struct Reach {
     pub(crate) inbound: Vec<String>,
 }
 
-/// Finds where a rule on the service at `index` applies. `targets` are those of `services`.
-pub(crate) fn reach(
-    rule: &FaultRule,
-    index: usize,
-    services: &[Service],
-    targets: &[TargetId],
-) -> Reach {
+/// Finds where a rule on the service at `index` applies.
+pub(crate) fn reach(rule: &FaultRule, index: usize, places: Places<'_>) -> Reach {
+    let Places { services, targets, whereabouts } = places;
     let service = &services[index];
-    let here = |ports: Vec<u16>| Reach {
-        parts: vec![Part {
-            syscalls: rule.syscalls.clone(),
-            sites: vec![Site { target: targets[index], ports }],
-        }],
+    let here = |sites: Vec<Site>| Reach {
+        parts: vec![Part { syscalls: rule.syscalls.clone(), sites }],
         inbound: Vec::new(),
     };
-    if let Some(to) = &rule.options.to {
+    // The calls of one service to the interfaces of another, wherever it finds them.
+    let to = |caller: usize, callee: usize| {
+        let hosts = whereabouts[caller].hosts(&whereabouts[callee]);
+        let site =
+            move |host| Site { target: targets[caller], ports: ports(&services[callee]), host };
+        hosts.into_iter().map(site)
+    };
+    if let Some(name) = &rule.options.to {
         // No ports would mean any peer, which a rule about a service that is not there is not.
-        return match services.iter().find(|it| it.name == *to) {
-            Some(peer) => here(ports(peer)),
+        return match services.iter().position(|it| it.name == *name) {
+            Some(peer) => here(to(index, peer).collect()),
             None => Reach { parts: Vec::new(), inbound: Vec::new() },
         };
     }
@@ -51,14 +52,11 @@ pub(crate) fn reach(
     let connects: Vec<_> = rule.syscalls.iter().filter(is_connect).copied().collect();
     // A connect has no path, so that a rule with one is about the service's own files alone.
     if connects.is_empty() || direction == Direction::Out || rule.path.is_some() {
-        return here(Vec::new());
+        return here(vec![Site::of(targets[index])]);
     }
-    let own = Site { target: targets[index], ports: Vec::new() };
-    let others: Vec<Site> = targets
-        .iter()
-        .filter(|target| **target != own.target)
-        .map(|target| Site { target: *target, ports: ports(service) })
-        .collect();
+    let own = Site::of(targets[index]);
+    let callers = (0..targets.len()).filter(|caller| *caller != index);
+    let others: Vec<Site> = callers.flat_map(|caller| to(caller, index)).collect();
     let rest: Vec<_> = rule.syscalls.iter().filter(|it| !is_connect(it)).copied().collect();
     let inbound = if others.is_empty() {
         Vec::new()
@@ -102,22 +100,14 @@ pub(crate) fn dials(value: &str, peer: &Service) -> bool {
     })
 }
 
-/// Whether the text has the address in it, and not just the beginning of a longer port or the
-/// end of a longer name.
-fn mentions(text: &str, address: &str) -> bool {
-    text.match_indices(address).any(|(at, _)| {
-        let before = text[..at].chars().next_back();
-        let after = text[at + address.len()..].chars().next();
-        let in_name = |it: char| it.is_ascii_alphanumeric() || matches!(it, '-' | '_' | '.');
-        !before.is_some_and(in_name) && !after.is_some_and(|it| it.is_ascii_digit())
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{super::declared, *};
+    use super::{
+        super::{addresses::Whereabouts, container::NamespaceId, declared},
+        *,
+    };
     use crate::{
-        engine::Errno,
+        engine::{Errno, TargetId},
         spec::{FaultAction, RuleOptions},
     };
 
@@ -133,7 +123,13 @@ mod tests {
     }
 
     fn site(target: u32, ports: &[u16]) -> Site {
-        Site { target: TargetId(target), ports: ports.to_vec() }
+        Site { target: TargetId(target), ports: ports.to_vec(), host: None }
+    }
+
+    /// Where a rule applies when all services share a loopback.
+    fn at(rule: &FaultRule, index: usize, services: &[Service], targets: &[TargetId]) -> Reach {
+        let whereabouts = vec![Whereabouts::default(); services.len()];
+        reach(rule, index, Places { services, targets, whereabouts: &whereabouts })
     }
 
     /// db with two interfaces, api that depends on it, cache that api knows by address.
@@ -149,7 +145,7 @@ mod tests {
     #[test]
     fn connects_to_a_leaf_are_those_of_everybody_else() {
         let (services, targets) = services();
-        let reach = reach(&rule(&["connect"], None), 0, &services, &targets);
+        let reach = at(&rule(&["connect"], None), 0, &services, &targets);
         let expected = [site(0, &[]), site(1, &[5432, 5433]), site(2, &[5432, 5433])];
         assert_eq!(reach.parts[0].sites, expected);
         assert_eq!(reach.inbound, ["db.main", "db.admin"]);
@@ -159,23 +155,23 @@ mod tests {
     fn connects_of_a_service_that_dials_are_its_own() {
         let (mut services, targets) = services();
         for _ in 0..2 {
-            let reach = reach(&rule(&["connect"], None), 1, &services, &targets);
+            let reach = at(&rule(&["connect"], None), 1, &services, &targets);
             assert_eq!(reach.parts[0].sites, [site(1, &[])]);
             assert!(reach.inbound.is_empty());
             // Without depends_on the address in its environment says the same.
             services[1].depends_on.clear();
         }
         services[1].env.clear();
-        let reach = reach(&rule(&["connect"], None), 1, &services, &targets);
+        let reach = at(&rule(&["connect"], None), 1, &services, &targets);
         assert_eq!(reach.inbound, ["api.public"]);
     }
 
     #[test]
     fn the_direction_can_be_given() {
         let (services, targets) = services();
-        let inward = reach(&rule(&["connect"], Some(Direction::In)), 1, &services, &targets);
+        let inward = at(&rule(&["connect"], Some(Direction::In)), 1, &services, &targets);
         assert_eq!(inward.parts[0].sites, [site(0, &[8080]), site(2, &[8080])]);
-        let outward = reach(&rule(&["connect"], Some(Direction::Out)), 0, &services, &targets);
+        let outward = at(&rule(&["connect"], Some(Direction::Out)), 0, &services, &targets);
         assert_eq!(outward.parts[0].sites, [site(0, &[])]);
         assert!(outward.inbound.is_empty());
     }
@@ -183,10 +179,10 @@ mod tests {
     #[test]
     fn other_calls_are_the_services_own_even_beside_connect() {
         let (services, targets) = services();
-        let write = reach(&rule(&["write", "writev"], None), 0, &services, &targets);
+        let write = at(&rule(&["write", "writev"], None), 0, &services, &targets);
         assert_eq!(write.parts.len(), 1);
         assert_eq!(write.parts[0].sites, [site(0, &[])]);
-        let both = reach(&rule(&["write", "connect"], None), 0, &services, &targets);
+        let both = at(&rule(&["write", "connect"], None), 0, &services, &targets);
         assert_eq!(both.parts[0].syscalls, [Syscall::from_name("connect").unwrap()]);
         assert_eq!(both.parts[0].sites.len(), 3);
         assert_eq!(both.parts[1].sites, [site(0, &[])]);
@@ -200,7 +196,7 @@ mod tests {
             rule.options.to = Some("db".to_owned());
             // The cache is a leaf, whose connects would else be those of the others, too.
             for index in [1, 2] {
-                let reach = reach(&rule, index, &services, &targets);
+                let reach = at(&rule, index, &services, &targets);
                 let sites = vec![site(index as u32, &[5432, 5433])];
                 assert_eq!(reach.parts, [Part { syscalls: rule.syscalls.clone(), sites }]);
                 assert!(reach.inbound.is_empty());
@@ -213,7 +209,7 @@ mod tests {
         let (services, targets) = services();
         let mut rule = rule(&["write", "connect"], None);
         rule.path = Some("/tmp/*".parse().unwrap());
-        let reach = reach(&rule, 0, &services, &targets);
+        let reach = at(&rule, 0, &services, &targets);
         assert_eq!(reach.parts.len(), 1);
         assert_eq!(reach.parts[0].sites, [site(0, &[])]);
         assert!(reach.inbound.is_empty());
@@ -222,18 +218,30 @@ mod tests {
     #[test]
     fn an_only_service_has_nobody_to_keep_away() {
         let services = [declared("db", &[("main", 1)])];
-        let reach = reach(&rule(&["connect"], None), 0, &services, &[TargetId(0)]);
+        let reach = at(&rule(&["connect"], None), 0, &services, &[TargetId(0)]);
         assert_eq!(reach.parts[0].sites, [site(0, &[])]);
         assert!(reach.inbound.is_empty());
     }
 
     #[test]
-    fn an_address_is_not_found_inside_a_longer_one() {
-        assert!(mentions("http://localhost:8080/x", "localhost:8080"));
-        assert!(mentions("localhost:8080", "localhost:8080"));
-        assert!(!mentions("localhost:80801", "localhost:8080"));
-        assert!(!mentions("otherdb:5432", "db:5432"));
-        assert!(!mentions("my-db:5432", "db:5432"));
-        assert!(mentions("otherdb:5432,db:5432", "db:5432"));
+    fn a_container_is_dialed_at_its_address_and_by_its_neighbour_at_loopback() {
+        let (services, targets) = services();
+        let at = |host: &str| vec![("bridge".to_owned(), host.parse().unwrap())];
+        let own = NamespaceId::own().ok();
+        // db is alone; api and cache share a namespace.
+        let whereabouts = [
+            Whereabouts { addresses: at("172.18.0.2"), ..Whereabouts::default() },
+            Whereabouts { namespace: own, addresses: at("172.18.0.3"), network: None },
+            Whereabouts { namespace: own, addresses: at("172.18.0.3"), network: None },
+        ];
+        let places = Places { services: &services, targets: &targets, whereabouts: &whereabouts };
+        let sites = |index| reach(&rule(&["connect"], None), index, places).parts[0].sites.clone();
+        let db = Some("172.18.0.2".parse().unwrap());
+        let dialed = |target, ports, host| Site { host, ..site(target, ports) };
+        let expected = [site(0, &[]), dialed(1, &[5432, 5433], db), dialed(2, &[5432, 5433], db)];
+        assert_eq!(sites(0), expected);
+        let cache = Some("172.18.0.3".parse().unwrap());
+        let expected = [site(2, &[]), dialed(0, &[6379], cache), dialed(1, &[6379], None)];
+        assert_eq!(sites(2), expected);
     }
 }

@@ -6,30 +6,24 @@ use std::{
     os::unix::ffi::OsStringExt,
 };
 
-use super::mark;
+use super::{
+    addresses::{Peer, bracketed, rewrite},
+    mark,
+};
 use crate::spec::Service;
 
-/// The whole environment of a service: what faultbox itself has, then where every interface of
-/// the spec is, then what the service declares, then the run's mark. Later ones win.
+/// The whole environment of a program: what faultbox itself has, then where every interface of
+/// the spec is, then what the service declares, then the run's mark. Later ones win. `peers` are
+/// the other services.
 ///
 /// The error names a variable that cannot be passed on.
 pub(crate) fn environment(
     service: &Service,
-    all: &[Service],
+    peers: &[Peer<'_>],
     run_mark: &str,
 ) -> Result<Vec<CString>, String> {
     let mut variables: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
-    variables.insert("FAULTBOX".into(), "1".into());
-    for peer in all {
-        for interface in &peer.interfaces {
-            let prefix = format!("FAULTBOX_{}_{}", shout(&peer.name), shout(&interface.name));
-            let port = interface.port;
-            variables.insert(format!("{prefix}_HOST").into(), "localhost".into());
-            variables.insert(format!("{prefix}_PORT").into(), port.to_string().into());
-            variables.insert(format!("{prefix}_ADDR").into(), format!("localhost:{port}").into());
-        }
-    }
-    for (name, value) in &service.env {
+    for (name, value) in declared_environment(service, peers)? {
         variables.insert(name.into(), value.into());
     }
     // By this mark processes are found and killed where there are no cgroups.
@@ -44,6 +38,33 @@ pub(crate) fn environment(
             CString::new(entry).map_err(|_| format!("env {shown:?} contains a zero byte"))
         })
         .collect()
+}
+
+/// What the spec adds to the environment of a service: where every interface is, then what the
+/// service declares, with the addresses of others as it sees them.
+pub(crate) fn declared_environment(
+    service: &Service,
+    peers: &[Peer<'_>],
+) -> Result<Vec<(String, String)>, String> {
+    let mut variables = BTreeMap::from([("FAULTBOX".to_owned(), "1".to_owned())]);
+    let own = Peer { service, host: Some("localhost".to_owned()) };
+    for Peer { service: peer, host } in peers.iter().chain([&own]) {
+        let Some(host) = host else { continue };
+        for interface in &peer.interfaces {
+            let prefix = format!("FAULTBOX_{}_{}", shout(&peer.name), shout(&interface.name));
+            let port = interface.port;
+            variables.insert(format!("{prefix}_HOST"), host.clone());
+            variables.insert(format!("{prefix}_PORT"), port.to_string());
+            variables.insert(format!("{prefix}_ADDR"), format!("{}:{port}", bracketed(host)));
+        }
+    }
+    let own_ports: Vec<u16> = service.interfaces.iter().map(|it| it.port).collect();
+    for (name, value) in &service.env {
+        let seen = rewrite(value, &own_ports, peers);
+        let seen = seen.map_err(|why| format!("env {name:?}: {why}"))?;
+        variables.insert(name.clone(), seen);
+    }
+    Ok(variables.into_iter().collect())
 }
 
 /// Upper case, and an underscore for whatever is neither a letter nor a digit.
@@ -66,8 +87,8 @@ mod tests {
             ("PORT".to_owned(), "8080".to_owned()),
             ("FAULTBOX_MY_DB_MAIN_HOST".to_owned(), "elsewhere".to_owned()),
         ];
-        let all = [db, api];
-        let found = environment(&all[1], &all, "0123-7").unwrap();
+        let peers = [Peer { service: &db, host: Some("localhost".to_owned()) }];
+        let found = environment(&api, &peers, "0123-7").unwrap();
         let has = |entry: &str| found.iter().any(|it| it.to_bytes() == entry.as_bytes());
         assert!(has("FAULTBOX=1"));
         assert!(has("FAULTBOX_RUN=0123-7"));

@@ -6,7 +6,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use super::{chance, direction};
+use super::{addresses::Whereabouts, chance, direction};
 use crate::{
     engine::{
         Action, Engine, EngineError, Injection, Rule, RuleCounts, RuleId, Syscall, TargetId,
@@ -74,6 +74,8 @@ pub(crate) struct Places<'a> {
     pub(crate) services: &'a [Service],
     /// Their targets.
     pub(crate) targets: &'a [TargetId],
+    /// Where they are in the network.
+    pub(crate) whereabouts: &'a [Whereabouts],
 }
 
 impl<'a> Faults<'a> {
@@ -108,8 +110,7 @@ impl<'a> Faults<'a> {
         let rules: Vec<_> = rules
             .into_iter()
             .map(|rule| {
-                let inbound =
-                    direction::reach(&rule, index, places.services, places.targets).inbound;
+                let inbound = direction::reach(&rule, index, places).inbound;
                 RuleReport { rule, inbound, counts: RuleCounts::default() }
             })
             .collect();
@@ -146,7 +147,7 @@ impl<'a> Faults<'a> {
         let (mut rules, mut ids) = (Vec::new(), Vec::new());
         for &index in which {
             let rule = &report.rules[index].rule;
-            let reach = direction::reach(rule, service, places.services, places.targets);
+            let reach = direction::reach(rule, service, places);
             if reach.parts.len() > 1 && rule.options.counts() {
                 return Err(EngineError(format!(
                     "{}= covers connects of other services and calls of {} itself, which nth=, \

@@ -2,8 +2,11 @@
 //! start in the order of their dependencies, the test function is called, everything is torn
 //! down. What survives a `kill -9` of all this is removed by the janitor, or by the next start.
 
+mod addresses;
 pub(crate) mod cgroup;
 pub(crate) mod chance;
+mod container;
+mod containers;
 mod descriptors;
 mod direction;
 mod environment;
@@ -17,18 +20,22 @@ mod netns;
 mod output;
 mod partitions;
 mod plan;
+mod pool;
 mod port;
 mod possibilities;
 mod quiet;
+mod results;
 mod running_test;
 mod sandbox;
 mod service;
 mod session;
 mod shutdown;
 mod startup;
+mod step_text;
 mod suite;
 mod tasks;
 mod test_run;
+mod uplink;
 
 use std::io::Write;
 
@@ -36,6 +43,8 @@ pub(crate) use direction::dials;
 pub(crate) use janitor::Janitor;
 pub(crate) use loading::load;
 pub(crate) use message::message;
+#[cfg(test)]
+pub(crate) use netns::enter as enter_network;
 pub(crate) use plan::Selection;
 pub(crate) use possibilities::{sandbox_cgroup, try_namespace};
 pub(crate) use session::{Session, SessionPaths};
@@ -81,6 +90,9 @@ fn declared(name: &str, interfaces: &[(&str, u16)]) -> crate::spec::Service {
         args: Vec::new(),
         env: Vec::new(),
         depends_on: Vec::new(),
+        container: crate::spec::ContainerOptions::default(),
+        has_seed: false,
+        has_reset: false,
         healthcheck: None,
         ops: Vec::new(),
         location: Location { file: "a.star".to_owned(), line: 1, column: 1 },

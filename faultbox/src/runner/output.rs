@@ -4,10 +4,11 @@
 use std::{
     collections::VecDeque,
     fs::File,
-    io::{self, ErrorKind, Read, Write},
+    io::{self, ErrorKind, Read},
     os::fd::{AsFd, OwnedFd},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Condvar, Mutex, PoisonError},
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use nix::{
@@ -19,6 +20,8 @@ use nix::{
     unistd::pipe2,
 };
 
+use super::message::{message, speak_for, voice};
+
 /// How many lines of a service are kept.
 const LINES: usize = 20;
 /// How much of a line is kept, in bytes.
@@ -27,6 +30,8 @@ const LINE: usize = 1024;
 const CHUNK: usize = 64 * 1024;
 /// How much is still read of a stream at the end, should a stray process go on printing.
 const REST: usize = 16 * CHUNK;
+/// How long the last output of a container may be on its way.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// What tells the thread to finish; streams count from 0.
 const STOP: u64 = u64::MAX;
 
@@ -43,6 +48,8 @@ struct Shared {
     stop: EventFd,
     echo: bool,
     state: Mutex<State>,
+    /// Told when a stream has ended.
+    closed: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -72,10 +79,15 @@ impl Outputs {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let stop = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
         epoll.add(&stop, EpollEvent::new(EpollFlags::EPOLLIN, STOP))?;
-        let shared = Arc::new(Shared { epoll, stop, echo, state: Mutex::default() });
+        let shared =
+            Arc::new(Shared { epoll, stop, echo, state: Mutex::default(), closed: Condvar::new() });
         let reader = Arc::clone(&shared);
-        let thread =
-            thread::Builder::new().name("output".to_owned()).spawn(move || reader.run())?;
+        let voice = voice();
+        let read = move || {
+            speak_for(voice);
+            reader.run();
+        };
+        let thread = thread::Builder::new().name("output".to_owned()).spawn(read)?;
         Ok(Self { shared, thread: Some(thread) })
     }
 
@@ -95,6 +107,18 @@ impl Outputs {
             Ok(writer)
         };
         Ok((pipe()?, pipe()?))
+    }
+
+    /// Waits until whoever writes for these services has closed their pipes, but not for long.
+    pub(crate) fn await_ends(&self, services: &[String]) {
+        let is_open = |state: &mut State| {
+            let streams = state.streams.iter().flatten();
+            let mut names = streams.map(|it| &state.services[it.service].name);
+            names.any(|name| services.contains(name))
+        };
+        let state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whether it was long enough makes no difference to what follows.
+        let _ = self.shared.closed.wait_timeout_while(state, PATIENCE, is_open);
     }
 
     /// Reads what is left in the pipes and returns each service's name and last lines. To be
@@ -155,6 +179,7 @@ impl Shared {
                 let _ = self.epoll.delete(stream.pipe.as_fd());
                 stream.end(&mut state.services[stream.service], self.echo);
                 state.streams[index] = None;
+                self.closed.notify_all();
                 None
             }
         }
@@ -207,8 +232,7 @@ impl Stream {
         let line = line.trim_end_matches('\r').to_owned();
         self.partial.clear();
         if echo {
-            // Standard error may be closed; the line is kept all the same.
-            let _ = writeln!(io::stderr().lock(), "[{}] {line}", service.name);
+            message(format_args!("[{}] {line}", service.name));
         }
         if service.lines.len() == LINES {
             service.lines.pop_front();
@@ -225,6 +249,8 @@ fn last_lines(bytes: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     #[test]

@@ -1,16 +1,14 @@
 //! The partitions of a running test: which there were, which are on, and what they have cut.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::{
-    engine::{
-        ActivePartition, Engine, EngineError, Partition, PartitionCounts, PartitionSide, TargetId,
-    },
+    engine::{ActivePartition, Engine, EngineError, Partition, PartitionCounts, PartitionSide},
     report::PartitionReport,
     spec::{FaultWindow, PartitionRequest, Service},
 };
 
-use super::faults::Places;
+use super::{addresses::Whereabouts, faults::Places};
 
 /// All partitions of one test.
 pub(crate) struct Partitions<'a> {
@@ -102,14 +100,28 @@ impl<'a> Partitions<'a> {
 }
 
 fn side(name: &str, places: Places<'_>) -> Result<PartitionSide, EngineError> {
-    let found = places.services.iter().zip(places.targets).find(|(it, _)| it.name == *name);
-    let (service, target): (&Service, &TargetId) =
-        found.ok_or_else(|| EngineError(format!("service {name:?} is not running")))?;
-    Ok(PartitionSide { target: *target, addresses: addresses(service) })
+    let Places { services, targets, whereabouts } = places;
+    let index = services.iter().position(|it| it.name == *name);
+    let index = index.ok_or_else(|| EngineError(format!("service {name:?} is not running")))?;
+    let place = &whereabouts[index];
+    let is_alone =
+        whereabouts.iter().filter(|other| other.namespace == place.namespace).count() == 1;
+    Ok(PartitionSide {
+        target: targets[index],
+        addresses: addresses(&services[index], place),
+        network: place.network.clone(),
+        // Programs share theirs, and so do containers that share a namespace.
+        hosts: match &place.network {
+            Some(_) if is_alone => place.addresses.iter().map(|(_, host)| *host).collect(),
+            _ => Vec::new(),
+        },
+    })
 }
 
 /// Where a service listens.
-fn addresses(service: &Service) -> Vec<SocketAddr> {
+fn addresses(service: &Service, place: &Whereabouts) -> Vec<SocketAddr> {
+    let hosts = place.addresses.iter().map(|(_, host)| *host);
+    let hosts: Vec<IpAddr> = [Ipv4Addr::LOCALHOST.into()].into_iter().chain(hosts).collect();
     let ports = service.interfaces.iter().map(|it| it.port);
-    ports.map(|port| (Ipv4Addr::LOCALHOST, port).into()).collect()
+    ports.flat_map(|port| hosts.iter().map(move |host| (*host, port).into())).collect()
 }

@@ -3,22 +3,25 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashSet,
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::{
+    addresses::Whereabouts,
     faults::{self, Closed, Faults, Opened, Places},
     interrupt,
     message::message,
     partitions::{Healed, Partitions},
     sandbox::Sandbox,
     service::{RunningService, describe},
+    step_text,
     tasks::Tasks,
 };
 use crate::{
     engine::{Decision, Engine, Exit, Syscall, TargetId, TraceLevel},
-    protocol::{self, Dialer, Limit},
+    protocol::{self, Limit},
     report::PartitionReport,
     spec::{
         FaultAction, FaultRequest, FaultWindow, Host, HostError, PartitionId, PartitionRequest,
@@ -56,6 +59,8 @@ pub(crate) struct RunningTest<'a> {
     declared: RefCell<Vec<Service>>,
     targets: RefCell<Vec<TargetId>>,
     services: RefCell<Vec<RunningService>>,
+    /// Where containers find programs.
+    uplinks: RefCell<Vec<(String, IpAddr)>>,
     faults: RefCell<Faults<'a>>,
     partitions: RefCell<Partitions<'a>>,
     warnings: RefCell<Vec<String>>,
@@ -83,6 +88,7 @@ impl<'a> RunningTest<'a> {
             declared: RefCell::default(),
             targets: RefCell::default(),
             services: RefCell::default(),
+            uplinks: RefCell::default(),
             faults: RefCell::new(Faults::new(engine, log, seed)),
             partitions: RefCell::new(Partitions::new(engine)),
             warnings: RefCell::default(),
@@ -92,7 +98,13 @@ impl<'a> RunningTest<'a> {
     }
 
     /// Gives the test its services, whether or not they could all be started.
-    pub(crate) fn adopt(&self, declared: &[Service], services: Vec<RunningService>) {
+    pub(crate) fn adopt(
+        &self,
+        declared: &[Service],
+        services: Vec<RunningService>,
+        uplinks: &[(String, IpAddr)],
+    ) {
+        *self.uplinks.borrow_mut() = uplinks.to_vec();
         *self.targets.borrow_mut() = services.iter().map(|it| it.target.id()).collect();
         *self.declared.borrow_mut() = declared.to_vec();
         *self.services.borrow_mut() = services;
@@ -167,6 +179,11 @@ impl<'a> RunningTest<'a> {
         self.log.push(name, EventKind::ServiceExited { how });
     }
 
+    /// Whether a service was started for this test.
+    pub(crate) fn is_fresh(&self, service: &str) -> bool {
+        self.services.borrow().iter().any(|it| it.declared.name == service && it.is_fresh)
+    }
+
     /// The services, to be stopped and reported.
     pub(crate) fn services(&self) -> std::cell::RefMut<'_, Vec<RunningService>> {
         self.services.borrow_mut()
@@ -180,6 +197,10 @@ impl<'a> RunningTest<'a> {
     /// What the partitions have cut.
     pub(crate) fn partitions(&self) -> Vec<PartitionReport> {
         self.partitions.borrow().reports()
+    }
+
+    fn whereabouts(&self) -> Vec<Whereabouts> {
+        self.services.borrow().iter().map(|it| it.whereabouts(&self.uplinks.borrow())).collect()
     }
 
     fn close_partition(&self, index: usize) {
@@ -206,29 +227,31 @@ impl<'a> RunningTest<'a> {
 
 impl Host for RunningTest<'_> {
     fn step(&self, service: &str, interface: &str, step: &Step) -> Result<StepReply, HostError> {
-        let port = {
-            let declared = self.declared.borrow();
-            let found = declared.iter().find(|it| it.name == service);
-            let found = found.and_then(|it| it.interfaces.iter().find(|it| it.name == interface));
-            found.map(|it| it.port)
+        let place = {
+            let mut services = self.services.borrow_mut();
+            services.iter_mut().find(|it| it.declared.name == service).and_then(|service| {
+                let interfaces = &service.declared.interfaces;
+                let port = interfaces.iter().find(|it| it.name == interface)?.port;
+                let env = service.environment().to_vec();
+                Some((port, env, service.dialer(self.sandbox.driver)))
+            })
         };
-        let Some(port) = port else {
+        let Some((port, env, dialer)) = place else {
             return Err(HostError(format!("{service}.{interface} is not running")));
         };
         self.note_ends();
-        let sent = format!("{interface}.{}", describe_step(step));
+        let sent = step_text::sent(interface, step);
         self.log.push(service, EventKind::StepSend { step: sent });
-        let dialer = Dialer { driver: self.sandbox.driver };
         let (engine, deadline) = (self.engine, self.deadline.get());
         let exchange = || {
             let cancelled = || cancellation(engine, deadline).is_some();
             let limit = Limit::new(deadline, &cancelled);
-            protocol::run(step, &dialer, "localhost", port, &limit)
+            protocol::run(step, &dialer, ("localhost", port), &env, &limit)
         };
         let reply = self.tasks.wait_for(exchange).unwrap_or_else(|error| {
             Err(HostError(format!("{service}.{interface}: cannot start a thread: {error}")))
         });
-        let received = format!("{interface}.{}", describe_reply(step, reply.as_ref()));
+        let received = step_text::received(interface, step, reply.as_ref());
         self.log.push(service, EventKind::StepReceive { step: received });
         self.note_ends();
         self.settle();
@@ -237,7 +260,8 @@ impl Host for RunningTest<'_> {
 
     fn fault(&self, request: &FaultRequest) -> Result<ScopeId, HostError> {
         let (declared, targets) = (self.declared.borrow(), self.targets.borrow());
-        let places = Places { services: &declared, targets: &targets };
+        let whereabouts = self.whereabouts();
+        let places = Places { services: &declared, targets: &targets, whereabouts: &whereabouts };
         let opened = self.faults.borrow_mut().open(request, places);
         let opened = opened.map_err(|error| HostError(error.to_string()))?;
         let mut keywords: Vec<_> = request.rules.iter().map(|it| it.keyword.clone()).collect();
@@ -326,7 +350,11 @@ impl Host for RunningTest<'_> {
             FaultWindow::Scoped => "partition()",
             FaultWindow::Imperative => "partition_start()",
         };
-        if let Some(why) = &self.sandbox.shared_network {
+        let is_program =
+            |it: &Service| (it.name == *a || it.name == *b) && !it.source.is_container();
+        if let Some(why) = &self.sandbox.shared_network
+            && self.declared.borrow().iter().any(is_program)
+        {
             // There, a socket that listens at a port could be taken for another host's.
             return Err(HostError(format!(
                 "{builtin}: cutting traffic needs a network namespace for the run, which takes \
@@ -334,7 +362,8 @@ impl Host for RunningTest<'_> {
             )));
         }
         let (declared, targets) = (self.declared.borrow(), self.targets.borrow());
-        let places = Places { services: &declared, targets: &targets };
+        let whereabouts = self.whereabouts();
+        let places = Places { services: &declared, targets: &targets, whereabouts: &whereabouts };
         let earlier = match window {
             FaultWindow::Scoped => Vec::new(),
             FaultWindow::Imperative => self.partitions.borrow().imperative(a, b),
@@ -407,25 +436,4 @@ fn cancellation(engine: &Engine, deadline: Instant) -> Option<Cancellation> {
 pub(super) fn after(timeout: Duration) -> Instant {
     const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
     Instant::now() + timeout.min(YEAR)
-}
-
-fn describe_step(step: &Step) -> String {
-    match step {
-        Step::TcpSend { .. } => "send".to_owned(),
-        Step::Http { method, path, .. } => {
-            format!("{} {path}", method.as_str().to_ascii_lowercase())
-        }
-    }
-}
-
-fn describe_reply(step: &Step, reply: Result<&StepReply, &HostError>) -> String {
-    let name = match step {
-        Step::TcpSend { .. } => "send".to_owned(),
-        Step::Http { method, .. } => method.as_str().to_ascii_lowercase(),
-    };
-    match reply {
-        Ok(StepReply::Response(response)) => format!("{name} {}", response.status),
-        Ok(StepReply::Line(_)) => name,
-        Err(_) => format!("{name} failed"),
-    }
 }

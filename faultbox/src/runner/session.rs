@@ -2,7 +2,8 @@
 //! that whoever comes after a `kill -9` removes exactly that.
 //!
 //! On disk it is the directory `faultbox-UID/ID` in the temporary directory, with a `lock` that
-//! is held for as long as the process lives and a file `cgroup` that names the session's cgroup.
+//! is held for as long as the process lives, a file `cgroup` that names the session's cgroup, and
+//! a file `docker` that names where its containers are, if it has any.
 
 use std::{
     fmt,
@@ -19,6 +20,7 @@ use nix::{
 };
 
 use super::{cgroup, mark, message::message};
+use crate::docker::Docker;
 
 /// How long the processes of a dead session may take to die.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -122,6 +124,11 @@ impl Session {
         &self.paths.id
     }
 
+    /// Notes that containers of this session may be at this Docker.
+    pub(crate) fn note_docker(&self, host: &str) -> io::Result<()> {
+        fs::write(self.paths.directory.join("docker"), host)
+    }
+
     /// Its cgroup, if it has one.
     pub(crate) fn cgroup(&self) -> Option<&Path> {
         self.cgroup.as_deref()
@@ -215,7 +222,7 @@ fn sweep(base: &Path) {
     }
 }
 
-/// Kills the processes of a session and removes its cgroup and its directory.
+/// Kills the processes of a session and removes its containers, its cgroup and its directory.
 fn clean(directory: &Path, id: &SessionId) -> io::Result<()> {
     if !directory.exists() {
         return Ok(());
@@ -230,6 +237,10 @@ fn clean(directory: &Path, id: &SessionId) -> io::Result<()> {
             }
         }
         _ => mark::kill_session(id),
+    }
+    if let Ok(host) = fs::read_to_string(directory.join("docker")) {
+        let swept = Docker::connect_to(&host).and_then(|docker| docker.sweep(&id.to_string()));
+        swept.map_err(|error| io::Error::other(error.to_string()))?;
     }
     match fs::remove_dir_all(directory) {
         // The janitor and a sweep may both be at it.

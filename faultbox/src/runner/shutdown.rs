@@ -1,10 +1,8 @@
-//! Ending all services of a test: SIGTERM to each main process, and whatever of it and of its
-//! descendants is left two seconds later is killed.
+//! Ending all services of a test: SIGTERM to each main process (a container gets the signal that
+//! its image asks for), and whatever of it and of its descendants is left two seconds later is
+//! killed.
 
-use std::{
-    os::fd::AsFd,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use nix::{
     poll::{PollFd, PollFlags, ppoll},
@@ -22,12 +20,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Ends all services and everything they have started. With `at_once` nobody is asked.
 pub(crate) fn stop(services: &mut [RunningService], sandbox: &Sandbox, at_once: bool) {
     if !at_once {
-        for process in services.iter().filter_map(RunningService::process) {
-            process.signal(libc::SIGTERM);
-        }
+        services.iter().for_each(RunningService::ask_to_end);
         wait_for_all(services, Instant::now() + GRACE);
     }
     sandbox.kill();
+    services.iter().for_each(RunningService::kill);
     wait_for_all(services, Instant::now() + PATIENCE);
 }
 
@@ -37,9 +34,10 @@ fn wait_for_all(services: &mut [RunningService], deadline: Instant) {
         for service in services.iter_mut() {
             service.ended();
         }
-        let running = services.iter().filter_map(RunningService::process);
+        let running = services.iter().filter(|it| !it.goes_on());
+        let running = running.filter_map(RunningService::descriptor);
         let mut descriptors: Vec<_> =
-            running.map(|it| PollFd::new(it.as_fd(), PollFlags::POLLIN)).collect();
+            running.map(|it| PollFd::new(it, PollFlags::POLLIN)).collect();
         let left = deadline.saturating_duration_since(Instant::now());
         if descriptors.is_empty() || left.is_zero() {
             return;

@@ -2,6 +2,7 @@
 
 use std::{
     any::Any,
+    cell::OnceCell,
     io,
     sync::{Arc, Mutex, PoisonError},
     thread,
@@ -9,8 +10,9 @@ use std::{
 };
 
 use super::{
+    containers::{Containers, RunContainers},
     descriptors,
-    message::message,
+    message::{Voice, message, speak_for},
     output::Outputs,
     quiet::Quiet,
     running_test::{Cancellation, RunningTest},
@@ -24,10 +26,12 @@ use crate::{
     engine::{Engine, RecordSink, TraceLevel},
     protocol::go_duration,
     report::{
-        Level, Outcome, PartitionReport, ServiceReport, TestReport, WindowReport, log_line,
-        nothing_fired, uncut, unfired,
+        FailureType, Level, Outcome, PartitionReport, ServiceReport, TestReport, WindowReport,
+        log_line, nothing_fired, uncut, unfired,
     },
-    spec::{FailureKind, Loaded, Location, Service, Source, SpecFile, TestDeclaration, evaluate},
+    spec::{
+        FailureKind, Hook, Loaded, Location, Service, Source, SpecFile, TestDeclaration, evaluate,
+    },
     trace::{Log, Names, faulted_per_service},
 };
 
@@ -42,6 +46,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) engine: &'a Engine,
     /// Whose run it is.
     pub(crate) session: &'a Session,
+    /// The session's containers.
+    pub(crate) containers: &'a Containers<'a>,
     /// How much the engine records.
     pub(crate) trace: TraceLevel,
     /// How long a test function may take.
@@ -52,6 +58,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) quiet: bool,
     /// Whether a rule that never fired is a failure.
     pub(crate) strict_faults: bool,
+    /// How many runs go side by side.
+    pub(crate) jobs: usize,
 }
 
 /// One run of one test.
@@ -67,6 +75,33 @@ pub(crate) struct TestRun<'a> {
     pub(crate) seed: u64,
     /// Its number in the session, from 1.
     pub(crate) number: u32,
+    /// What it says, it says when it is its turn.
+    pub(crate) voice: &'a Voice,
+}
+
+/// What a run has while it lasts.
+#[derive(Clone, Copy)]
+struct Stage<'r, 't, 's> {
+    test: &'r RunningTest<'t>,
+    sandbox: &'r Sandbox,
+    outputs: &'r Outputs,
+    log: &'r Arc<Log>,
+    /// Prepared once it is known which services there are.
+    containers: &'r OnceCell<Option<RunContainers<'s>>>,
+}
+
+/// Why a test failed.
+struct Failed {
+    reason: String,
+    location: Option<Location>,
+    kind: FailureType,
+}
+
+impl Failed {
+    /// Because of a service that was not ready.
+    fn to_start(reason: String) -> Self {
+        Self { reason, location: None, kind: FailureType::ServiceStart }
+    }
 }
 
 /// How a test ended, before anything is stopped.
@@ -79,7 +114,7 @@ struct Verdict {
     kill: bool,
 }
 
-impl TestRun<'_> {
+impl<'s> TestRun<'s> {
     /// Runs the test. The thread, its network namespace and the services are gone when this
     /// returns.
     pub(crate) fn run(self) -> TestReport {
@@ -93,6 +128,7 @@ impl TestRun<'_> {
 
     fn execute(self) -> TestReport {
         let Setting { engine, session, timeout, debug, .. } = self.setting;
+        speak_for(Some(self.voice.clone()));
         self.say("running test", &[("test", &self.test.name)]);
         let sandbox = match Sandbox::enter(session, self.number) {
             Ok(sandbox) => sandbox,
@@ -107,10 +143,17 @@ impl TestRun<'_> {
         let (dropped, misses) = (engine.dropped(), engine.misses());
         let (undelayed, restarts) = (engine.undelayed(), engine.tracer_restarts());
         let test = RunningTest::new(engine, &sandbox, &log, timeout, self.seed);
-        let verdict =
-            evaluate(self.file, &test, |loaded| self.test(loaded, &test, &sandbox, &outputs, &log));
+        let containers = OnceCell::new();
+        let stage = Stage {
+            test: &test,
+            sandbox: &sandbox,
+            outputs: &outputs,
+            log: &log,
+            containers: &containers,
+        };
+        let verdict = evaluate(self.file, &test, |loaded| self.test(loaded, stage));
         let verdict = verdict.unwrap_or_else(|error| Verdict {
-            outcome: failure(error.text, error.location),
+            outcome: failure(FailureType::Error, error.text, error.location),
             returned: None,
             duration: Duration::ZERO,
             kill: true,
@@ -124,11 +167,16 @@ impl TestRun<'_> {
         let partitions = test.partitions();
         let (windows, mut warnings) = test.into_findings();
         drop(sandbox);
+        let epoch = log.epoch();
         let events = log.finish();
         let faulted = faulted_per_service(&events);
         for service in &mut services {
             service.faulted = faulted.get(service.name.as_str()).copied().unwrap_or_default();
         }
+        // What they have said last is still on its way.
+        let made = containers.get().into_iter().flatten().flat_map(RunContainers::made);
+        outputs.await_ends(&made.collect::<Vec<_>>());
+        drop(containers);
         for (name, lines) in outputs.finish() {
             if let Some(service) = services.iter_mut().find(|it| it.name == name) {
                 service.output = lines;
@@ -170,6 +218,7 @@ impl TestRun<'_> {
             returned: verdict.returned,
             duration: verdict.duration,
             events,
+            epoch,
             windows,
             partitions,
             services,
@@ -181,19 +230,14 @@ impl TestRun<'_> {
     }
 
     /// Starts the services, calls the test function, and says what came of it.
-    fn test(
-        self,
-        loaded: &mut Loaded<'_, '_, '_>,
-        test: &RunningTest<'_>,
-        sandbox: &Sandbox,
-        outputs: &Outputs,
-        log: &Arc<Log>,
-    ) -> Verdict {
+    fn test(self, loaded: &mut Loaded<'_, '_, '_>, stage: Stage<'_, '_, 's>) -> Verdict {
+        let Stage { test, log, .. } = stage;
         let begin = Instant::now();
         let quiet = Arc::new(Quiet::new(Arc::clone(log)));
         let sink: Arc<dyn RecordSink> = quiet.clone();
         let declared = loaded.declarations().services.clone();
-        let result = self.start(&declared, test, sandbox, outputs, log, &sink).and_then(|()| {
+        let result = self.start(&declared, stage, &sink).and_then(|()| {
+            self.put_data_in_place(loaded, &declared, test)?;
             let has_checks = declared.iter().any(|it| it.healthcheck.is_some());
             if has_checks && self.setting.trace > TraceLevel::Off {
                 // What the last healthcheck has caused must not be taken for the test's doing.
@@ -206,7 +250,7 @@ impl TestRun<'_> {
                     FailureKind::Timeout => format!("timed out after {}", go_duration(timeout)),
                     _ => failed.reason,
                 };
-                (reason, failed.location)
+                Failed { reason, location: failed.location, kind: failed.kind.into() }
             })
         });
         let duration = begin.elapsed();
@@ -219,14 +263,14 @@ impl TestRun<'_> {
         let mut returned = None;
         let outcome = match (result, &cancellation) {
             (_, Some(Cancellation::EngineFailed(why))) => {
-                failure(format!("the fault engine failed: {why}"), None)
+                failure(FailureType::Error, format!("the fault engine failed: {why}"), None)
             }
             (Ok(value), _) => {
                 returned = value;
                 Outcome::Passed
             }
             (Err(_), Some(Cancellation::Interrupted)) => Outcome::Interrupted,
-            (Err((reason, location)), _) => failure(reason, location),
+            (Err(Failed { reason, location, kind }), _) => failure(kind, reason, location),
         };
         // A service that hangs is the likeliest reason for a timeout: no need to ask it nicely.
         let kill = cancellation.is_some_and(|it| it != Cancellation::Interrupted);
@@ -236,21 +280,22 @@ impl TestRun<'_> {
     fn start(
         self,
         declared: &[Service],
-        test: &RunningTest<'_>,
-        sandbox: &Sandbox,
-        outputs: &Outputs,
-        log: &Log,
+        stage: Stage<'_, '_, 's>,
         sink: &Arc<dyn RecordSink>,
-    ) -> Result<(), (String, Option<Location>)> {
-        let engine = self.setting.engine;
-        descriptors::make_room(declared.len());
+    ) -> Result<(), Failed> {
+        let Stage { test, sandbox, outputs, log, containers } = stage;
+        let Setting { engine, containers: all, .. } = self.setting;
+        let prepared = all.of_run(self.number, self.file.path(), declared);
+        let prepared = prepared.map_err(Failed::to_start)?;
+        let containers = containers.get_or_init(|| prepared);
+        descriptors::make_room(declared.len() * self.setting.jobs);
         let mut services = Vec::with_capacity(declared.len());
         let mut result = Ok(());
         for (position, service) in declared.iter().enumerate() {
             match RunningService::prepare(engine, sandbox, position, service, Arc::clone(sink)) {
                 Ok(service) => services.push(service),
-                Err(error) => {
-                    result = Err(error);
+                Err(reason) => {
+                    result = Err(Failed::to_start(reason));
                     break;
                 }
             }
@@ -258,21 +303,41 @@ impl TestRun<'_> {
         log.name(|names| {
             for service in &services {
                 names.add_service(service.target.id(), &service.declared.name);
+                if service.declared.source.is_container() {
+                    continue;
+                }
                 for interface in &service.declared.interfaces {
                     let name = format!("{}.{}", service.declared.name, interface.name);
                     names.add_interface(([127, 0, 0, 1], interface.port).into(), &name);
                 }
             }
         });
-        let started = |service: &Service, pid: u32| {
-            let Source::Binary(binary) = &service.source;
-            self.say("starting session", &[("binary", binary), ("service", &service.name)]);
-            self.say("target started", &[("pid", &pid.to_string()), ("service", &service.name)]);
+        let started = |service: &RunningService, pid: u32| {
+            let Service { name, source, interfaces, .. } = &service.declared;
+            let what = match source {
+                Source::Binary(binary) => ("binary", binary.as_str()),
+                Source::Image(image) => ("image", image.as_str()),
+                Source::Build(directory) => ("build", directory.to_str().unwrap_or_default()),
+                Source::Container(container) => ("container", container.as_str()),
+            };
+            self.say("starting session", &[what, ("service", name)]);
+            self.say("target started", &[("pid", &pid.to_string()), ("service", name)]);
+            let addresses = service.container().map(|it| it.addresses()).unwrap_or_default();
+            log.name(|names| {
+                for (_, address) in addresses {
+                    for interface in interfaces {
+                        let interface_name = format!("{name}.{}", interface.name);
+                        names.add_interface((address, interface.port).into(), &interface_name);
+                    }
+                }
+            });
         };
         let startup = Startup {
             declared,
             sandbox,
             outputs,
+            containers: containers.as_ref(),
+            in_kernel: engine.coverage().uses_kernel(),
             log,
             started: &started,
             ended: &|service, exit| test.note_end(service, exit),
@@ -284,9 +349,40 @@ impl TestRun<'_> {
                 )
             },
         };
-        let result = result.and_then(|()| startup.run(&mut services));
-        test.adopt(declared, services);
-        result.map_err(|reason| (reason, None))
+        let result = result.and_then(|()| startup.run(&mut services).map_err(Failed::to_start));
+        let uplinks = containers.as_ref().map_or_else(Vec::new, RunContainers::uplinks);
+        test.adopt(declared, services, &uplinks);
+        result
+    }
+
+    /// Calls `seed=` and `reset=` of the services, all of which are ready.
+    fn put_data_in_place(
+        self,
+        loaded: &mut Loaded<'_, '_, '_>,
+        declared: &[Service],
+        test: &RunningTest<'_>,
+    ) -> Result<(), Failed> {
+        for service in declared.iter().filter(|it| it.has_seed || it.has_reset) {
+            let is_fresh = test.is_fresh(&service.name);
+            let hook = self.setting.containers.hook(self.file.path(), service, is_fresh);
+            let Some(hook) = hook else { continue };
+            test.begin(self.setting.timeout);
+            loaded.call_hook(&service.name, hook).map_err(|failed| {
+                let what = match hook {
+                    Hook::Seed => "seed",
+                    Hook::Reset => "reset",
+                };
+                let reason = match failed.kind {
+                    FailureKind::Timeout => {
+                        format!("timed out after {}", go_duration(self.setting.timeout))
+                    }
+                    _ => failed.reason,
+                };
+                let reason = format!("{what} of service {:?}: {reason}", service.name);
+                Failed { reason, location: failed.location, kind: failed.kind.into() }
+            })?;
+        }
+        Ok(())
     }
 
     fn say(&self, event: &str, values: &[(&str, &str)]) {
@@ -318,12 +414,13 @@ impl TestRun<'_> {
             name: self.test.name.clone(),
             kind: self.test.kind,
             file: self.file.path().to_owned(),
-            outcome: failure(reason, None),
+            outcome: failure(FailureType::Error, reason, None),
             returned: None,
             duration: Duration::ZERO,
             seed: self.seed,
             strict_faults: self.setting.strict_faults,
             events: Vec::new(),
+            epoch: (SystemTime::UNIX_EPOCH, 0),
             windows: Vec::new(),
             partitions: Vec::new(),
             services: Vec::new(),
@@ -340,11 +437,12 @@ fn judge_strictly(windows: &[WindowReport], partitions: &[PartitionReport]) -> O
     if unfired.is_empty() {
         return Outcome::Passed;
     }
-    failure(format!("no fault fired: {}", unfired.join(", ")), None)
+    let reason = format!("no fault fired: {}", unfired.join(", "));
+    failure(FailureType::Assertion, reason, None)
 }
 
-fn failure(reason: String, location: Option<Location>) -> Outcome {
-    Outcome::Failed { reason, location }
+fn failure(kind: FailureType, reason: String, location: Option<Location>) -> Outcome {
+    Outcome::Failed { reason, location, kind }
 }
 
 /// What is known of a service before it is stopped.

@@ -52,6 +52,11 @@ impl<'v> Call<'v> {
         self.wrong(format_args!("{what} must be {wanted}, got {}", got.get_type()))
     }
 
+    /// Whether a keyword argument was given and not taken yet.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.named.iter().any(|(it, value)| *it == name && !value.is_none())
+    }
+
     /// Takes a keyword argument.
     pub(super) fn named(&mut self, name: &str) -> Option<Value<'v>> {
         let at = self.named.iter().position(|(it, _)| *it == name)?;

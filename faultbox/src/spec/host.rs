@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::FaultRule;
+use super::{Data, FaultRule};
 use crate::{
     engine::{PartitionDirection, PartitionMode, Syscall},
     trace::Log,
@@ -78,6 +78,17 @@ impl HttpMethod {
         })
     }
 
+    /// The name of its step.
+    pub fn step(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::Post => "post",
+            Self::Put => "put",
+            Self::Delete => "delete",
+            Self::Patch => "patch",
+        }
+    }
+
     /// As in a request line.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -109,6 +120,58 @@ pub enum Step {
         /// In the order written.
         headers: Vec<(String, String)>,
     },
+    /// Any step of a `redis` interface.
+    Redis {
+        /// What it is called in specs: `get`.
+        name: &'static str,
+        /// The command, of at least one word: `GET`, `cart`.
+        words: Vec<String>,
+    },
+    /// `query(sql=)` or `exec(sql=)` on a `postgres` interface.
+    Postgres {
+        /// What of the answer is wanted.
+        wanted: Wanted,
+        /// One statement or several.
+        sql: String,
+        /// As whom, where the step says so.
+        login: Login,
+    },
+}
+
+impl Step {
+    /// What it is called in specs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::TcpSend { .. } => "send",
+            Self::Http { method, .. } => method.step(),
+            Self::Redis { name, .. } => name,
+            Self::Postgres { wanted: Wanted::Rows, .. } => "query",
+            Self::Postgres { wanted: Wanted::Count, .. } => "exec",
+        }
+    }
+}
+
+/// What of the answer to an SQL statement is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// `query`: its rows.
+    Rows,
+    /// `exec`: how many they are, or how many it has changed.
+    Count,
+}
+
+/// Credentials that a step gives itself; what it leaves out is the service's environment's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Login {
+    /// `user=`.
+    pub user: Option<String>,
+    /// `password=`.
+    pub password: Option<String>,
+    /// `database=`.
+    pub database: Option<String>,
+    /// `connstr=`: `postgres://user:password@/database`, or `user=… password=…`. The three above
+    /// go before what it says.
+    pub connstr: Option<String>,
 }
 
 /// What came back from an HTTP step. Never an error: a refused connection is `ok: false`.
@@ -128,13 +191,25 @@ pub struct Response {
     pub headers: Vec<(String, String)>,
 }
 
+/// What came back from a step of a `redis` or `postgres` interface. Never an error, either.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// What the server has answered, or why there is no such answer: its error, or what became of
+    /// the connection.
+    pub result: Result<Data, String>,
+    /// From the dial to the answer.
+    pub duration: Duration,
+}
+
 /// What came back from a step.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum StepReply {
     /// The first line, trimmed; empty when the peer closed without one.
     Line(String),
     /// An HTTP response.
     Response(Response),
+    /// Of a database.
+    Answer(Answer),
 }
 
 /// A step or a fault that could not be done: the test fails for this reason.

@@ -3,7 +3,7 @@
 use starlark::{PrintHandler, environment::Module, eval::Evaluator, values::ValueLike};
 
 use super::{
-    Declarations, FailureKind, Host, SpecError, SpecFile, TestFailure, builtins,
+    Declarations, FailureKind, Hook, Host, SpecError, SpecFile, TestFailure, builtins,
     context::Context,
     declarations::check_dependencies,
     discovery::{definitions, scenarios, tests},
@@ -144,6 +144,23 @@ impl Loaded<'_, '_, '_> {
                 let declared = registered.and_then(|it| it.location);
                 Err(TestFailure { location: failure.location.or(declared), ..failure })
             }
+        }
+    }
+}
+
+impl Loaded<'_, '_, '_> {
+    /// Calls a function about a service's data, if the spec has it.
+    pub fn call_hook(&mut self, service: &str, hook: Hook) -> Result<(), TestFailure> {
+        let registry = Registry::of(&self.eval).ok();
+        let Some(function) = registry.and_then(|it| it.hook(service, hook)) else {
+            return Ok(());
+        };
+        self.context.set_running(true);
+        let result = self.eval.eval_function(function, &[], &[]);
+        self.context.set_running(false);
+        match result {
+            Ok(_) => Ok(()),
+            Err(error) => Err(TestFailure::of(&error, self.context)),
         }
     }
 }

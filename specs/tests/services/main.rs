@@ -1,5 +1,6 @@
 //! The real programs, started as processes and spoken to over real sockets.
 
+mod company;
 mod flood;
 mod inventory_svc;
 mod line_gateway;

@@ -11,6 +11,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// The path of a program of this crate.
 pub(crate) fn path_of(name: &str) -> &'static str {
     match name {
+        "company-api" => env!("CARGO_BIN_EXE_company-api"),
+        "company-search" => env!("CARGO_BIN_EXE_company-search"),
         "flood" => env!("CARGO_BIN_EXE_flood"),
         "pool-client" => env!("CARGO_BIN_EXE_pool-client"),
         "line-gateway" => env!("CARGO_BIN_EXE_line-gateway"),

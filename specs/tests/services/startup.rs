@@ -8,7 +8,8 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-const SERVICES: [&str; 5] = ["mock-db", "mock-api", "inventory-svc", "order-svc", "flood"];
+const SERVICES: [&str; 7] =
+    ["mock-db", "mock-api", "inventory-svc", "order-svc", "flood", "company-api", "company-search"];
 
 #[test]
 fn both_ip_families_are_listened_on() {
@@ -74,6 +75,27 @@ fn sigterm_ends_a_service_at_once_even_if_the_parent_ignores_it() {
             assert!(start.elapsed() < Duration::from_millis(500), "{name}");
         }
     }
+}
+
+#[test]
+fn sigterm_ends_a_service_that_is_the_first_process_of_a_container() {
+    // A namespace of processes of its own takes root, or a user namespace.
+    let mut wrapper = Command::new("unshare");
+    wrapper.args(["--map-root-user", "--pid", "--fork", "--kill-child"]);
+    if !wrapper.arg("true").output().is_ok_and(|output| output.status.success()) {
+        eprintln!("NOT TESTED: unshare makes no namespace of processes here");
+        return;
+    }
+    let mut command = Command::new("unshare");
+    command.args(["--map-root-user", "--pid", "--fork", "--kill-child", path_of("mock-db")]);
+    let mut service = Program::launch(&mut command, "mock-db");
+    let children = format!("/proc/{0}/task/{0}/children", service.child.id());
+    let first = std::fs::read_to_string(children).unwrap();
+    let start = Instant::now();
+    assert!(Command::new("kill").arg(first.trim()).status().unwrap().success());
+    let status = service.child.wait().unwrap();
+    assert_eq!(status.code(), Some(128 + 15));
+    assert!(start.elapsed() < Duration::from_millis(500));
 }
 
 #[test]

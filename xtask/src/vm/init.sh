@@ -4,11 +4,25 @@
 # turns the machine off. The kernel's own console only gets what goes wrong here.
 own=/.faultbox-vm
 b=$own/busybox
-. $own/settings          # HOST_ROOT, PROJECT, SHELL
+. $own/settings          # HOST_ROOT, PROJECT, SHELL, CGROUPS, DOCKER
 
 attach() { # TYPE FOLDER [OPTIONS]
     $b mkdir -p "$2"
     $b mount -t "$1" ${3:+-o "$3"} none "$2" || echo "init: no $1 on $2"
+}
+
+mount_cgroups() {
+    if [ "$CGROUPS" = unified ]; then
+        attach cgroup2 /sys/fs/cgroup
+        return
+    fi
+    # Version 1 with the controllers, version 2 beside it with the processes alone: what systemd calls hybrid.
+    attach tmpfs /sys/fs/cgroup mode=755
+    for controller in cpuset cpu cpuacct blkio memory devices freezer pids; do
+        attach cgroup /sys/fs/cgroup/$controller $controller
+    done
+    attach cgroup /sys/fs/cgroup/systemd none,name=systemd
+    attach cgroup2 /sys/fs/cgroup/unified
 }
 
 if [ "$1" != second ]; then
@@ -51,7 +65,7 @@ attach tmpfs /run mode=755
 attach tmpfs /tmp mode=1777
 attach devpts /dev/pts
 attach tmpfs /dev/shm mode=1777
-attach cgroup2 /sys/fs/cgroup
+mount_cgroups
 attach debugfs /sys/kernel/debug
 attach tracefs /sys/kernel/tracing
 attach securityfs /sys/kernel/security
@@ -86,13 +100,19 @@ done
 $b mkfifo $own/output
 $b cat <$own/output >$output &
 reader=$!
-(
-    . $own/environment
-    cd "$PROJECT" || exit 125
-    exec $b setsid "$SHELL" $own/command
-) </dev/null >$own/output 2>&1
-code=$?
+exec 9>$own/output        # the reader stays while one writer comes after the other
+if [ "$DOCKER" = 0 ] || . $own/docker; then
+    (
+        . $own/environment
+        cd "$PROJECT" || exit 125
+        exec $b setsid "$SHELL" $own/command
+    ) </dev/null >$own/output 2>&1 9>&-
+    code=$?
+else
+    code=125
+fi
 
+exec 9>&-
 # Whatever the command left running goes, so that the pipe ends and its last bytes are known to have arrived.
 for round in 1 2 3; do
     for process in /proc/[0-9]*; do

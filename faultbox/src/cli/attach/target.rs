@@ -3,10 +3,14 @@
 
 use std::{
     fs, io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
-use crate::runner::{cgroup, message};
+use crate::{
+    docker::{self, Docker, DockerError, Restarts},
+    runner::{cgroup, message},
+};
 
 /// How often is looked for processes that were being forked during the look before.
 const ROUNDS: usize = 50;
@@ -20,6 +24,16 @@ pub(super) struct Place {
     cgroup: PathBuf,
     what: String,
     moved: Option<Moved>,
+    container: Option<Contained>,
+}
+
+/// A container whose cgroup it is.
+#[derive(Debug)]
+struct Contained {
+    docker: Docker,
+    id: String,
+    /// The inode number of the cgroup when it was found.
+    cgroup: u64,
 }
 
 /// A cgroup made for the occasion.
@@ -57,7 +71,7 @@ impl Place {
             members(&home).into_iter().filter(|it| !family.contains(it)).collect();
         let what = format!("process {pid}");
         if others.is_empty() {
-            return Ok(Self { cgroup: home, what, moved: None });
+            return Ok(Self { cgroup: home, what, moved: None, container: None });
         }
         if whole {
             return Self::checked(home, format!("process {pid} and all of its cgroup"));
@@ -70,7 +84,7 @@ impl Place {
                 names(&others)
             )
         })?;
-        Ok(Self { cgroup: moved.cgroup.clone(), what, moved: Some(moved) })
+        Ok(Self { cgroup: moved.cgroup.clone(), what, moved: Some(moved), container: None })
     }
 
     /// A cgroup as it is.
@@ -88,18 +102,41 @@ impl Place {
         Self::checked(path.to_owned(), "a cgroup".to_owned())
     }
 
-    /// The cgroup of a container, by its main process.
-    pub(super) fn of_container(name: &str, pid: u32) -> Result<Self, String> {
-        let path = cgroup_of(pid).map_err(|why| format!("--container: {why}"))?;
-        // With cgroup v1, Docker leaves containers in whatever cgroup of v2 its daemon is in.
-        let is_root = path.join("cgroup.procs").exists() && !path.join("cgroup.type").exists();
-        if is_root || cgroup_of(1).is_ok_and(|init| init == path) {
-            return Err(format!(
-                "--container: container {name:?} has no cgroup of version 2 to itself, because \
-                 Docker uses version 1 here; --pid {pid} moves its processes into one"
-            ));
-        }
-        Self::checked(path, format!("container {name}"))
+    /// The cgroup of a container that runs, by what people call it.
+    pub(super) fn of_container(name: &str) -> Result<Self, String> {
+        let said = |error: DockerError| format!("--container: {error}");
+        let docker = Docker::connect()
+            .map_err(|error| format!("{}; --pid and --cgroup need no Docker", said(error)))?;
+        let found = docker.find(name).map_err(said)?;
+        let pid = found.pid;
+        let path = docker::of_container(&found.id, pid).map_err(|error| {
+            format!("{}; --pid {pid} moves its processes into one", said(error))
+        })?;
+        let directory = fs::metadata(&path)
+            .map_err(|error| format!("--container: {}: {error}", path.display()))?;
+        let mut place = Self::checked(path, format!("container {}", found.name))?;
+        place.container = Some(Contained { docker, id: found.id, cgroup: directory.ino() });
+        Ok(place)
+    }
+
+    /// Calls this whenever a container has been restarted, with its new cgroup, until what is
+    /// returned is dropped; that is nothing for anything else.
+    pub(super) fn on_restart(
+        &self,
+        restarted: impl Fn(&Path) + Send + 'static,
+    ) -> Result<Option<Restarts>, String> {
+        let watch = |it: &Contained| Restarts::watch(&self.cgroup, it.cgroup, restarted);
+        let watched = self.container.as_ref().map(watch).transpose();
+        watched.map_err(|error| format!("--container: {error}"))
+    }
+
+    /// Whether there may be processes again when there are none: in a container that has not been
+    /// removed.
+    pub(super) fn may_start_again(&self) -> bool {
+        self.container.as_ref().is_some_and(|it| {
+            // If Docker itself is away, it may come again as well.
+            !it.docker.inspect(&it.id).is_err_and(|error| error.is_missing())
+        })
     }
 
     /// A cgroup that is taken whole must not have faultbox in it.
@@ -111,7 +148,7 @@ impl Place {
                 cgroup.display()
             ));
         }
-        Ok(Self { cgroup, what, moved: None })
+        Ok(Self { cgroup, what, moved: None, container: None })
     }
 }
 

@@ -97,7 +97,7 @@ fn a_rule_has_all_that_was_asked_for() {
     assert_eq!(rule.action, Action::Deny(Errno::from_name("ENOSPC").unwrap()));
     assert_eq!(rule.path.as_ref().unwrap().as_str(), "/x/*");
     assert_eq!((rule.after, rule.max_hits.unwrap().get(), rule.id), (4, 2, RuleId(1)));
-    assert_eq!(rule.sites, [Site { target: TargetId(3), ports: Vec::new() }]);
+    assert_eq!(rule.sites, [Site::of(TargetId(3))]);
     assert_eq!(rule.stream, option.rule(TargetId(3), "run", 7, 1).stream);
     assert_ne!(rule.stream, option.rule(TargetId(3), "run", 8, 1).stream);
     assert_ne!(rule.stream, option.rule(TargetId(3), "run", 7, 2).stream);

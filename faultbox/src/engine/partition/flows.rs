@@ -6,6 +6,8 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
+/// `TCP_SYN_SENT` of `include/net/tcp_states.h`.
+const SYN_SENT: u32 = 2;
 /// `TCP_LISTEN` of `include/net/tcp_states.h`.
 pub(super) const LISTEN: u32 = 10;
 /// Those that have a peer and can be reset: `ESTABLISHED`, `SYN_SENT`, `FIN_WAIT1`, `FIN_WAIT2`,
@@ -27,6 +29,11 @@ impl Socket {
     /// Whether it waits for connections.
     pub(super) fn listens(&self) -> bool {
         self.state == LISTEN
+    }
+
+    /// Whether it waits for the answer to its first packet.
+    pub(super) fn is_dialing(&self) -> bool {
+        self.state == SYN_SENT
     }
 
     /// Whether its flow is to be reset.

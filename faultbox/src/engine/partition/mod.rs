@@ -6,15 +6,25 @@
 //! there is one, and gone with their descriptors.
 
 mod flows;
+mod network;
+mod nsid;
 mod partitions;
 mod programs;
 mod reset;
+mod resets;
+mod sides;
+mod slips;
 
-use std::net::SocketAddr;
+use std::{
+    fs::File,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use super::{Engine, EngineError, TargetId};
 
 pub(super) use partitions::Partitions;
+use programs::ProgramsError;
 
 /// How traffic is cut.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,17 +71,21 @@ impl PartitionDirection {
 }
 
 /// One of the two that are kept apart.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct PartitionSide {
     /// Whose traffic.
     pub target: TargetId,
-    /// Where it listens. All loopback and unspecified addresses are the same; port 0 means every
-    /// port of an address that is nobody else's.
+    /// Where it listens. All loopback and unspecified addresses of a network namespace are the
+    /// same.
     pub addresses: Vec<SocketAddr>,
+    /// Its network namespace, an open `/proc/PID/ns/net`; `None`: that of the calling thread.
+    pub network: Option<Arc<File>>,
+    /// Addresses that nobody has but this side, whatever the port; no loopback addresses.
+    pub hosts: Vec<IpAddr>,
 }
 
 /// Who is cut off from whom.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Partition {
     /// The first side.
     pub a: PartitionSide,
@@ -128,17 +142,24 @@ impl Drop for ActivePartition {
     }
 }
 
+fn because(error: &ProgramsError) -> EngineError {
+    EngineError(format!("cutting traffic {error}"))
+}
+
 impl Engine {
-    /// Cuts two targets off from each other, in the network namespace of the calling thread. When
-    /// it returns, new connects are refused and old flows are reset, or packets vanish.
+    /// Cuts two targets off from each other, each in its network namespace. When it returns, new
+    /// connects are refused and old flows are reset, or packets vanish.
     ///
     /// # Errors
     ///
-    /// When the process may not load programs on cgroups (`CAP_BPF`, `CAP_NET_ADMIN`) or send
-    /// resets (`CAP_NET_RAW`), when a target has no cgroup, and when the kernel is too old.
+    /// When the process may not load programs on cgroups (`CAP_BPF`, `CAP_NET_ADMIN`), send
+    /// resets (`CAP_NET_RAW`) or enter another network namespace (`CAP_SYS_ADMIN`), when a target
+    /// has no cgroup, and when the kernel is too old.
     pub fn partition(&self, partition: &Partition) -> Result<ActivePartition, EngineError> {
         let cgroups = &self.inner.cgroups;
-        let id = self.inner.partitions().apply(partition, |target| cgroups.of(target))?;
+        let this = Arc::downgrade(&self.inner.partitions);
+        let cgroup_of = |target| cgroups.of(target);
+        let id = self.inner.partitions().apply(partition, cgroup_of, this)?;
         Ok(ActivePartition { engine: self.clone(), id: Some(id) })
     }
 }

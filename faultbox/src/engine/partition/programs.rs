@@ -8,14 +8,14 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, HashMap, Map, MapData, MapError},
+    maps::{Array, HashMap, Map, MapData, MapError, RingBuf},
     programs::{
         CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSockAddr, Program, ProgramError,
         TestRun as _, TestRunOptions, cgroup_skb::CgroupSkbLink,
         cgroup_sock_addr::CgroupSockAddrLink,
     },
 };
-use faultbox_common::{Cut, CutCounts, Endpoint, LEVELS, SocketQuery};
+use faultbox_common::{Cut, CutCounts, Endpoint, LEVELS, SharedAddress, SocketQuery};
 
 use crate::engine::kernel::{OBJECT, Plain, is_denied, text};
 
@@ -80,6 +80,8 @@ pub(super) struct Programs {
     ebpf: Ebpf,
     levels: Array<MapData, [u32; LEVELS]>,
     sides: HashMap<MapData, u64, u32>,
+    networks: Array<MapData, u32>,
+    shared: HashMap<MapData, Plain<SharedAddress>, u32>,
     endpoints: HashMap<MapData, Plain<Endpoint>, u32>,
     cuts: Array<MapData, Plain<Cut>>,
     counts: Array<MapData, Plain<CutCounts>>,
@@ -110,12 +112,19 @@ impl Programs {
         Ok(Self {
             levels: take(&mut ebpf, "PARTITION_LEVELS")?.try_into()?,
             sides: take(&mut ebpf, "PARTITION_SIDES")?.try_into()?,
+            networks: take(&mut ebpf, "PARTITION_NETWORKS")?.try_into()?,
+            shared: take(&mut ebpf, "PARTITION_SHARED")?.try_into()?,
             endpoints: take(&mut ebpf, "PARTITION_ENDPOINTS")?.try_into()?,
             cuts: take(&mut ebpf, "PARTITION_CUTS")?.try_into()?,
             counts: take(&mut ebpf, "PARTITION_COUNTS")?.try_into()?,
             query: take(&mut ebpf, "PARTITION_QUERY")?.try_into()?,
             ebpf,
         })
+    }
+
+    /// Where they tell of packets that were to open a connection; once.
+    pub(super) fn slips(&mut self) -> Result<RingBuf<MapData>, ProgramsError> {
+        Ok(take(&mut self.ebpf, "PARTITION_SLIPS")?.try_into()?)
     }
 
     /// Attaches them to a cgroup.
@@ -143,20 +152,48 @@ impl Programs {
         Ok(self.sides.insert(cgroup, side, 0)?)
     }
 
+    /// The number of a side's network namespace.
+    pub(super) fn set_home(&mut self, side: u32, home: u32) -> Result<(), ProgramsError> {
+        Ok(self.networks.set(side, home, 0)?)
+    }
+
     /// Forgets a side. That it is not there is as good.
-    pub(super) fn forget(&mut self, cgroup: u64, addresses: &[SocketAddr]) {
+    pub(super) fn forget(
+        &mut self,
+        cgroup: u64,
+        addresses: impl Iterator<Item = SocketAddr>,
+        home: u32,
+    ) {
         let _ = self.sides.remove(&cgroup);
         for address in addresses {
-            let _ = self.endpoints.remove(&Plain(endpoint(*address)));
+            let _ = self.endpoints.remove(&Plain(endpoint(address, home)));
         }
     }
 
+    /// An address of a side, whose network namespace has this number; port 0: all ports.
     pub(super) fn add_address(
         &mut self,
         address: SocketAddr,
+        home: u32,
         side: u32,
     ) -> Result<(), ProgramsError> {
-        Ok(self.endpoints.insert(Plain(endpoint(address)), side, 0)?)
+        Ok(self.endpoints.insert(Plain(endpoint(address, home)), side, 0)?)
+    }
+
+    /// An address that several services share, as known where `seen_from` is the number: there,
+    /// its network namespace has this id.
+    pub(super) fn add_shared(
+        &mut self,
+        address: IpAddr,
+        seen_from: u32,
+        id: u32,
+    ) -> Result<(), ProgramsError> {
+        Ok(self.shared.insert(Plain(shared(address, seen_from)), id, 0)?)
+    }
+
+    /// Forgets one. That it is not there is as good.
+    pub(super) fn forget_shared(&mut self, address: IpAddr, seen_from: u32) {
+        let _ = self.shared.remove(&Plain(shared(address, seen_from)));
     }
 
     pub(super) fn set_cut(&mut self, cell: u32, cut: Cut) -> Result<(), ProgramsError> {
@@ -191,13 +228,18 @@ impl Programs {
     }
 }
 
-/// An address as the programs compare it.
-pub(super) fn endpoint(address: SocketAddr) -> Endpoint {
+/// An address as the programs compare it, in the network namespace of this number.
+pub(super) fn endpoint(address: SocketAddr, home: u32) -> Endpoint {
     let port = address.port().into();
-    match address.ip() {
+    let endpoint = match address.ip() {
         IpAddr::V4(ip) => Endpoint::v4(u32::from_ne_bytes(ip.octets()), port),
         IpAddr::V6(_) => Endpoint::v6(words(address.ip()), port),
-    }
+    };
+    endpoint.within(home)
+}
+
+fn shared(address: IpAddr, seen_from: u32) -> SharedAddress {
+    SharedAddress { address: endpoint(SocketAddr::new(address, 0), 0).address, seen_from }
 }
 
 fn words(address: IpAddr) -> [u32; 4] {

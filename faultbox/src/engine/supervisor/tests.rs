@@ -7,7 +7,7 @@ use std::{
 
 use faultbox_common::{
     ACTION_DELAY, ACTION_DENY, CHANCE_ALWAYS, Driver, FLAG_SOCKETS_ONLY, MAX_PORTS, Rule, RuleKey,
-    Site,
+    Site, endpoint,
 };
 
 use super::{Filter, Supervisor};
@@ -96,10 +96,12 @@ impl Stage {
             slot,
             generation: slot,
             globs: 0,
-            port_count: ports.len() as u32,
-            ports: [0; MAX_PORTS],
+            peer_count: ports.len() as u32,
+            peers: [0; MAX_PORTS],
         };
-        site.ports[..ports.len()].copy_from_slice(ports);
+        for (peer, port) in site.peers.iter_mut().zip(ports) {
+            *peer = endpoint([0; 16], *port);
+        }
         for name in names {
             let syscall = Syscall::from_name(name).unwrap().number();
             self.tables.change_set(RuleKey { target: TARGET, syscall }, |set| {

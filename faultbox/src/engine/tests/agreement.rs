@@ -9,11 +9,15 @@ mod globs;
 mod model;
 mod world;
 
-use std::{num::NonZeroU64, time::Instant};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    num::NonZeroU64,
+    time::Instant,
+};
 
 use super::{
-    super::{Action, Choice, Engine, Errno, Injection, Options, Probability, Rule, RuleId, Site},
-    Kept, in_kernel,
+    super::{Action, Engine, Errno, Injection, Probability, Rule, RuleId, Site},
+    Kept, in_kernel, shared_engine,
     subject::TestCgroup,
 };
 use child::{BATCH, Child};
@@ -65,6 +69,13 @@ pub(super) fn seed() -> u64 {
 }
 
 /// Errors of files, of sockets and of both.
+/// Where rules with ports may want the peer to be: where some are, and where nobody is.
+const HOSTS: &[IpAddr] = &[
+    IpAddr::V4(Ipv4Addr::LOCALHOST),
+    IpAddr::V6(Ipv6Addr::LOCALHOST),
+    IpAddr::V4(world::DRIVER),
+    IpAddr::V4(Ipv4Addr::new(172, 18, 0, 2)),
+];
 const ERRORS: &[&str] = &[
     "EIO",
     "ENOSPC",
@@ -100,11 +111,12 @@ fn random_rule(random: &mut Random, world: &World, id: u32) -> Rule {
             ports.push(world.port(random.below(PORTS)));
         }
     }
+    let host = random.one_in(2).then(|| *random.pick(HOSTS));
     let mut rule = Rule {
         path: random.one_in(2).then(|| globs::random(random, world)),
         stream: random.next(),
         include_driver: random.one_in(3),
-        ..Rule::new(RuleId(id), Site { target: world.target(), ports }, syscalls, action)
+        ..Rule::new(RuleId(id), Site { target: world.target(), ports, host }, syscalls, action)
     };
     if random.one_in(3) {
         let fraction = random.below(101) as f64 / 100.0;
@@ -130,7 +142,7 @@ fn texts<'a>(rules: impl IntoIterator<Item = &'a Rule>) -> String {
         format!(
             "{}: {syscalls:?} path {path} {action:?} {probability} nth {nth:?} after {after} \
              max_hits {max_hits:?} ports {:?} include_driver {}\n",
-            id.0, sites[0].ports, it.include_driver,
+            id.0, sites[0], it.include_driver,
         )
     };
     rules.into_iter().map(text).collect()
@@ -231,8 +243,7 @@ fn what_the_kernel_decides_is_what_decide_says() {
     let seed = seed();
     println!("FAULTBOX_TEST_SEED={seed}");
     let start = Instant::now();
-    let options = Options { choice: Choice::Ebpf, ..Options::default() };
-    let engine = Engine::start(&options).unwrap();
+    let engine = shared_engine();
     let cgroup = TestCgroup::new("agreement");
     let target =
         engine.target("subject", Some(cgroup.path()), World::driver(), Kept::new()).unwrap();

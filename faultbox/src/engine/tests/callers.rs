@@ -6,23 +6,20 @@ use std::{
 };
 
 use super::{
-    super::{
-        Action, Choice, Driver, Engine, Errno, Options, Rule, RuleId, Site, Target, expand_keyword,
-    },
-    Kept, in_kernel,
+    super::{Action, Driver, Engine, Errno, Rule, RuleId, Site, Target, expand_keyword},
+    Kept, in_kernel, shared_engine,
     subject::{Results, TestCgroup, inside, result},
 };
 
 fn start(cgroup: &TestCgroup) -> (Engine, Target) {
-    let options = Options { choice: Choice::Ebpf, ..Options::default() };
-    let engine = Engine::start(&options).unwrap();
+    let engine = shared_engine();
     let path = Some(cgroup.path());
     let target = engine.target("subject", path, Driver::default(), Kept::new()).unwrap();
     (engine, target)
 }
 
 fn deny(target: &Target, keyword: &str) -> Rule {
-    let site = Site { target: target.id(), ports: vec![] };
+    let site = Site::of(target.id());
     let errno = Errno::from_name("EIO").unwrap();
     Rule::new(RuleId(1), site, expand_keyword(keyword).unwrap(), Action::Deny(errno))
 }

@@ -6,10 +6,10 @@ use nix::sys::signal::Signal;
 
 use super::{
     super::{
-        Action, Choice, Driver, Engine, Errno, Injection, Options, Rule, RuleId, Rung, Site,
-        Syscall, Target, expand_keyword, launch::tests::Folder,
+        Action, Choice, Driver, Engine, Errno, Injection, Rule, RuleId, Rung, Site, Syscall,
+        Target, expand_keyword, launch::tests::Folder,
     },
-    Kept, in_kernel,
+    Kept, in_kernel, own_engine,
     subject::{TestCgroup, inside, result},
 };
 
@@ -26,15 +26,14 @@ impl Stage {
         if !in_kernel() {
             return None;
         }
-        let options = Options { choice, ..Options::default() };
-        let engine = match Engine::start(&options) {
+        let engine = match own_engine(choice) {
             Ok(engine) => engine,
-            Err(error) if choice == Choice::Kprobe => {
-                assert!(error.to_string().contains("--engine kprobe cannot be served"), "{error}");
+            Err(error) => {
+                assert_eq!(choice, Choice::Kprobe, "{error}");
+                assert!(error.0.contains("--engine kprobe cannot be served"), "{error}");
                 eprintln!("not run here: {error}");
                 return None;
             }
-            Err(error) => panic!("{error}"),
         };
         let cgroup = TestCgroup::new(&format!("kprobe-{name}"));
         let target =
@@ -47,7 +46,7 @@ impl Stage {
     }
 
     fn inject(&self, keyword: &str, action: Action) -> Result<Injection, String> {
-        let site = Site { target: self.target.id(), ports: vec![] };
+        let site = Site::of(self.target.id());
         let rule = Rule::new(RuleId(7), site, expand_keyword(keyword).unwrap(), action);
         self.engine.inject(&[rule]).map_err(|error| error.to_string())
     }

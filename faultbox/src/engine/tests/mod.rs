@@ -16,7 +16,7 @@ mod subject;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Record, RecordSink};
+use super::{Choice, Engine, EngineError, Options, Record, RecordSink};
 
 /// Keeps records.
 #[derive(Default)]
@@ -45,4 +45,26 @@ pub(super) fn in_kernel() -> bool {
         eprintln!("not run here: needs in-kernel programs; cargo xtask test runs it in the VM");
     }
     wanted
+}
+
+static SHARED: Mutex<Option<Engine>> = Mutex::new(None);
+
+/// The engine of all in-kernel tests that need none of their own: a program that one of them made
+/// the verifier check is there for the next.
+pub(super) fn shared_engine() -> Engine {
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    shared.get_or_insert_with(|| start_engine(Choice::Ebpf).unwrap()).clone()
+}
+
+/// One for a test that breaks it, or exchanges what calls are hooked by: processes that the test
+/// has forked keep what was there open. The shared one ends, because a kprobe has no effect on a
+/// function that is hooked by `fmod_ret` as well.
+pub(super) fn own_engine(choice: Choice) -> Result<Engine, EngineError> {
+    drop(SHARED.lock().unwrap_or_else(PoisonError::into_inner).take());
+    start_engine(choice)
+}
+
+/// One beside the shared one, as in a process that a test has forked.
+pub(super) fn start_engine(choice: Choice) -> Result<Engine, EngineError> {
+    Engine::start(&Options { choice, ..Options::default() })
 }

@@ -1,202 +1,37 @@
 //! Partitions on the real kernel: sockets that belong to the cgroups of two services, of a third,
 //! and to nobody.
 
+mod networks;
+mod service;
+mod switch;
+
 use std::{
-    io::{self, BufRead as _, BufReader, Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    io::{self, BufRead as _, BufReader, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
+    os::fd::AsRawFd as _,
     path::Path,
     process::{Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
     time::{Duration, Instant},
 };
 
-use nix::sys::socket::{SockaddrStorage, bind, connect, listen};
+use nix::sys::socket::{SockaddrStorage, bind, connect};
 
 use super::{
     super::{
-        ActivePartition, Choice, Driver, Engine, Options, Partition, PartitionCounts,
-        PartitionDirection, PartitionMode, PartitionSide, Target,
+        Choice, Driver, Engine, Options, Partition, PartitionCounts, PartitionDirection,
+        PartitionMode, PartitionSide, Target,
         launch::tests::role::{ROLE, Role},
     },
     Kept,
-    subject::{TestCgroup, inside, result},
+};
+use service::{
+    LONG, REFUSED, SILENCE, Service, WHILE, World, arrives, is_reset, passes, socket_of, stays_away,
 };
 
 use PartitionDirection::{AToB, BToA, Both};
 use PartitionMode::{Drop as Vanish, Refuse};
-
-/// More than anything takes here, however slow the machine.
-const LONG: Duration = Duration::from_secs(15);
-/// How long something is watched that must not happen.
-const WHILE: Duration = Duration::from_millis(150);
-
-/// A service without a process: its sockets are ours to use.
-struct Service {
-    target: Target,
-    cgroup: TestCgroup,
-    listener: TcpListener,
-}
-
-impl Service {
-    fn new(engine: &Engine, name: &str) -> Self {
-        let cgroup = TestCgroup::new(name);
-        let target =
-            engine.target(name, Some(cgroup.path()), Driver::default(), Kept::new()).unwrap();
-        let socket = socket_of(&cgroup, libc::AF_INET6, libc::SOCK_STREAM);
-        let any: SocketAddr = "[::]:0".parse().unwrap();
-        bind(socket.as_raw_fd(), &SockaddrStorage::from(any)).unwrap();
-        listen(&socket, nix::sys::socket::Backlog::new(64).unwrap()).unwrap();
-        Self { target, cgroup, listener: TcpListener::from(socket) }
-    }
-
-    fn port(&self) -> u16 {
-        self.listener.local_addr().unwrap().port()
-    }
-
-    fn address(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.port()).into()
-    }
-
-    fn side(&self) -> PartitionSide {
-        PartitionSide { target: self.target.id(), addresses: vec![self.address()] }
-    }
-
-    /// A flow that this service opens to another: its own end and the other's.
-    fn dial(&self, other: &Self) -> (TcpStream, TcpStream) {
-        let socket = socket_of(&self.cgroup, libc::AF_INET, libc::SOCK_STREAM);
-        connect(socket.as_raw_fd(), &SockaddrStorage::from(other.address())).unwrap();
-        (TcpStream::from(socket), other.listener.accept().unwrap().0)
-    }
-
-    fn datagrams(&self) -> UdpSocket {
-        let socket = socket_of(&self.cgroup, libc::AF_INET, libc::SOCK_DGRAM);
-        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        bind(socket.as_raw_fd(), &SockaddrStorage::from(any)).unwrap();
-        UdpSocket::from(socket)
-    }
-
-    /// What `connect` returns to a process of this service, `-EINPROGRESS` for a silent peer.
-    fn connects(&self, to: SocketAddr) -> i64 {
-        connects_in(self.cgroup.path(), to)
-    }
-}
-
-/// Creates a socket in a process of the cgroup that shares our descriptors: it belongs to the
-/// cgroup for good.
-fn socket_of(cgroup: &TestCgroup, family: i32, kind: i32) -> OwnedFd {
-    let procs = cgroup.path().join("cgroup.procs");
-    let procs = std::ffi::CString::new(procs.as_os_str().as_encoded_bytes()).unwrap();
-    // SAFETY: without a stack this is a fork, of which the child makes plain calls and exits.
-    unsafe {
-        let flags = libc::CLONE_FILES | libc::CLONE_VFORK | libc::SIGCHLD;
-        match libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) as i32 {
-            0 => {
-                let entry = libc::open(procs.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
-                let entered = libc::write(entry, c"0".as_ptr().cast(), 1);
-                libc::close(entry);
-                let fd = libc::socket(family, kind | libc::SOCK_CLOEXEC, 0);
-                // The status has room for a byte only.
-                libc::_exit(if entered == 1 && (0..255).contains(&fd) { fd } else { 255 })
-            }
-            pid => {
-                let mut status = 0;
-                assert_eq!(libc::waitpid(pid, &raw mut status, 0), pid);
-                let fd = libc::WEXITSTATUS(status);
-                assert!(libc::WIFEXITED(status) && fd < 255, "no socket: {status:#x}");
-                OwnedFd::from_raw_fd(fd)
-            }
-        }
-    }
-}
-
-fn connects_in(cgroup: &Path, to: SocketAddr) -> i64 {
-    let address = SockaddrStorage::from(to);
-    let family = if to.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-    inside(cgroup, |out| {
-        // SAFETY: plain calls on our own buffers.
-        unsafe {
-            let fd = libc::socket(family, libc::SOCK_STREAM, 0);
-            let wait = libc::timeval { tv_sec: 0, tv_usec: 300_000 };
-            libc::setsockopt(
-                fd,
-                libc::SOL_SOCKET,
-                libc::SO_SNDTIMEO,
-                (&raw const wait).cast(),
-                size_of::<libc::timeval>() as u32,
-            );
-            let (start, length) =
-                (nix::sys::socket::SockaddrLike::as_ptr(&address), address_len(to));
-            out[0] = result(libc::connect(fd, start, length).into());
-        }
-    })[0]
-}
-
-fn address_len(address: SocketAddr) -> u32 {
-    let length = if address.is_ipv4() {
-        size_of::<libc::sockaddr_in>()
-    } else {
-        size_of::<libc::sockaddr_in6>()
-    };
-    length as u32
-}
-
-/// `a`, `b` and a third.
-struct World {
-    engine: Engine,
-    a: Service,
-    b: Service,
-    c: Service,
-}
-
-impl World {
-    fn new(name: &str) -> Self {
-        let options = Options { choice: Choice::Seccomp, ..Options::default() };
-        let engine = Engine::start(&options).unwrap();
-        let service = |which: &str| Service::new(&engine, &format!("{name}-{which}"));
-        Self { a: service("a"), b: service("b"), c: service("c"), engine }
-    }
-
-    fn cut(&self, mode: PartitionMode, direction: PartitionDirection) -> ActivePartition {
-        let (a, b) = (self.a.side(), self.b.side());
-        self.engine.partition(&Partition { a, b, mode, direction }).unwrap()
-    }
-
-    /// Flows of the third and of nobody to `b`, which no partition of these tests is about.
-    fn strangers(&self) -> Vec<(TcpStream, TcpStream)> {
-        let driver = TcpStream::connect(self.b.address()).unwrap();
-        let accepted = self.b.listener.accept().unwrap().0;
-        vec![self.c.dial(&self.b), (driver, accepted)]
-    }
-}
-
-const REFUSED: i64 = -(libc::ECONNREFUSED as i64);
-
-/// Asserts that a byte written at one end arrives at the other.
-#[track_caller]
-fn passes((from, to): (&TcpStream, &TcpStream)) {
-    (&*from).write_all(b"x").unwrap();
-    arrives(to);
-}
-
-#[track_caller]
-fn arrives(mut at: &TcpStream) {
-    at.set_read_timeout(Some(LONG)).unwrap();
-    at.read_exact(&mut [0]).unwrap();
-}
-
-#[track_caller]
-fn stays_away(mut from: &TcpStream) {
-    from.set_read_timeout(Some(WHILE)).unwrap();
-    let error = from.read_exact(&mut [0]).unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{error}");
-}
-
-#[track_caller]
-fn is_reset(mut end: &TcpStream) {
-    end.set_read_timeout(Some(LONG)).unwrap();
-    let error = end.read(&mut [0]).unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{error}");
-}
 
 #[test]
 fn connects_are_refused_between_the_two_and_nobody_else() {
@@ -218,6 +53,56 @@ fn connects_are_refused_between_the_two_and_nobody_else() {
     for ip in spellings {
         assert_eq!(a.connects(to(b, ip)), 0, "{ip}");
         assert_eq!(b.connects(to(a, ip)), 0, "{ip}");
+    }
+}
+
+#[test]
+fn a_port_that_nobody_has_declared_is_refused_as_well() {
+    let world = World::new("undeclared");
+    let World { engine, a, b, c } = &world;
+    for (direction, back) in [(Both, REFUSED), (AToB, 0)] {
+        let undeclared = |service: &Service| side(&service.target, Vec::new());
+        let (a_side, b_side, mode) = (undeclared(a), undeclared(b), Refuse);
+        let partition =
+            engine.partition(&Partition { a: a_side, b: b_side, mode, direction }).unwrap();
+        assert_eq!(a.connects_at_last(b.address()), REFUSED);
+        assert_eq!(a.connects_at_last(b.address_v6()), REFUSED);
+        assert_eq!(b.connects_at_last(a.address()), back);
+        assert_eq!((c.connects(b.address()), b.connects(c.address())), (0, 0));
+        let counts = partition.heal();
+        assert_eq!((counts.reset, counts.dropped), (0, 0));
+        assert_eq!(counts.refused, if direction == Both { 3 } else { 2 });
+    }
+}
+
+#[test]
+fn connects_under_way_are_refused_and_do_not_wait() {
+    let world = World::new("under-way");
+    let World { a, b, .. } = &world;
+    let (is_over, time) = (AtomicBool::new(false), Duration::from_secs(3));
+    b.listener.set_nonblocking(true).unwrap();
+    // The first one loads programs, which takes as long as the dialing where all is emulated.
+    drop(world.cut(Refuse, Both));
+    let dialed = thread::scope(|scope| {
+        let dialing = [(); 2].map(|()| scope.spawn(|| a.dials_for(b.address(), time)));
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                while b.listener.accept().is_ok() {}
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        while !dialing.iter().all(thread::ScopedJoinHandle::is_finished) {
+            let apart = world.cut(Refuse, Both);
+            thread::sleep(Duration::from_millis(1));
+            drop(apart);
+            thread::sleep(Duration::from_millis(2));
+        }
+        is_over.store(true, Ordering::Relaxed);
+        dialing.map(|it| it.join().unwrap())
+    });
+    for dialed in dialed {
+        assert!(dialed.connected > 0 && dialed.refused > 0, "{dialed:?}");
+        assert_eq!(dialed.silent, 0, "{dialed:?}");
     }
 }
 
@@ -293,7 +178,7 @@ fn packets_vanish_and_arrive_after_the_partition() {
     for end in [&near, &far, &other] {
         stays_away(end);
     }
-    assert_eq!(a.connects(b.address()), -i64::from(libc::EINPROGRESS));
+    assert_eq!(a.connects(b.address()), SILENCE);
     assert_eq!(c.connects(b.address()), 0);
     for (near, far) in &strangers {
         passes((near, far));
@@ -364,11 +249,16 @@ fn partitions_of_the_same_services_are_healed_one_by_one() {
     assert_eq!(refused(), [0; 3]);
 }
 
+/// Of the test's own network namespace.
+fn side(target: &Target, addresses: Vec<SocketAddr>) -> PartitionSide {
+    PartitionSide { target: target.id(), addresses, network: None, hosts: Vec::new() }
+}
+
 #[test]
 fn without_a_cgroup_nothing_is_cut_and_the_error_says_why() {
     let world = World::new("no-cgroup");
     let target = world.engine.target("x", None, Driver::default(), Kept::new()).unwrap();
-    let a = PartitionSide { target: target.id(), addresses: Vec::new() };
+    let a = side(&target, Vec::new());
     let (b, mode, direction) = (world.b.side(), Vanish, Both);
     let partition = world.engine.partition(&Partition { a, b, mode, direction });
     assert_eq!(
@@ -388,7 +278,6 @@ fn cut_until_killed(arguments: &[String]) -> i32 {
     };
     let (a, b) = (target(a), target(b));
     let address = (Ipv4Addr::LOCALHOST, port.parse().unwrap()).into();
-    let side = |target: &Target, addresses| PartitionSide { target: target.id(), addresses };
     let (a, b) = (side(&a, Vec::new()), side(&b, vec![address]));
     let _partition = engine.partition(&Partition { a, b, mode: Refuse, direction: Both }).unwrap();
     println!("on");
@@ -418,7 +307,7 @@ fn a_partition_ends_with_the_process_that_made_it() {
     let begin = Instant::now();
     while a.connects(b.address()) != 0 {
         assert!(begin.elapsed() < LONG, "still refused");
-        std::thread::sleep(Duration::from_millis(5));
+        thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -458,8 +347,8 @@ fn a_service_with_an_address_of_its_own_is_known_by_it() {
         add_address("lo:2", others);
         let World { engine, a, b, c } = &World::new("address");
         let whole = |service: &Service, address: Ipv4Addr| PartitionSide {
-            target: service.target.id(),
-            addresses: vec![(address, 0).into()],
+            hosts: vec![address.into()],
+            ..side(&service.target, Vec::new())
         };
         let dial = |service: &Service, source: Ipv4Addr, to: &Service, address: Ipv4Addr| {
             let socket = socket_of(&service.cgroup, libc::AF_INET, libc::SOCK_STREAM);
@@ -489,5 +378,5 @@ fn a_service_with_an_address_of_its_own_is_known_by_it() {
         let counts = partition.heal();
         assert_eq!((counts.refused, counts.reset), (2, 1));
     };
-    std::thread::scope(|scope| scope.spawn(in_a_network_of_its_own).join().unwrap());
+    thread::scope(|scope| scope.spawn(in_a_network_of_its_own).join().unwrap());
 }

@@ -1,4 +1,4 @@
-//! `tcp(addr)` and `http(url)` (language.md 1.4).
+//! `tcp(addr)`, `http(url)` (language.md 1.4) and `ready()` (2.3).
 
 use std::time::Duration;
 
@@ -10,12 +10,18 @@ use starlark::{
 };
 
 use crate::spec::{
-    Healthcheck, arguments::Call, duration::parse_duration, failure::Raised, suggest::quoted,
-    values::DeclaredHealthcheck,
+    Healthcheck,
+    arguments::Call,
+    duration::parse_duration,
+    failure::Raised,
+    suggest::quoted,
+    values::{DeclaredHealthcheck, ReadyWhen},
 };
 
 /// How long a service may take to become ready when the spec does not say.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// The same for `ready()`, which is for servers that have more to do until they answer.
+const READY_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[starlark_module]
 pub(super) fn register(builder: &mut GlobalsBuilder) {
@@ -26,14 +32,14 @@ pub(super) fn register(builder: &mut GlobalsBuilder) {
     ) -> starlark::Result<Value<'v>> {
         let mut call = Call::new("tcp()", arguments, eval.heap())?;
         let address = required(&mut call, "addr", "tcp(\"localhost:5432\")")?;
-        let timeout = timeout(&mut call)?;
+        let timeout = timeout(&mut call, TIMEOUT)?;
         if !matches!(parse(address), Some(Address::HostAndPort)) {
             let text = format!("bad address {}; use e.g. \"localhost:5432\"", quoted(address));
             return Err(call.wrong(text).into());
         }
         call.finish(&["addr", "timeout"])?;
         let check = Healthcheck::Tcp { address: address.to_owned(), timeout };
-        Ok(eval.heap().alloc(DeclaredHealthcheck(check)))
+        Ok(eval.heap().alloc(DeclaredHealthcheck(ReadyWhen::Passed(check))))
     }
 
     /// Ready when a GET is answered with a status from 200 to 399.
@@ -43,7 +49,7 @@ pub(super) fn register(builder: &mut GlobalsBuilder) {
     ) -> starlark::Result<Value<'v>> {
         let mut call = Call::new("http()", arguments, eval.heap())?;
         let url = required(&mut call, "url", "http(\"localhost:8080/health\")")?;
-        let timeout = timeout(&mut call)?;
+        let timeout = timeout(&mut call, TIMEOUT)?;
         if url.starts_with("https://") {
             return Err(call.wrong("https is not supported; use http").into());
         }
@@ -56,7 +62,20 @@ pub(super) fn register(builder: &mut GlobalsBuilder) {
         }
         call.finish(&["url", "timeout"])?;
         let check = Healthcheck::Http { url: url.to_owned(), timeout };
-        Ok(eval.heap().alloc(DeclaredHealthcheck(check)))
+        Ok(eval.heap().alloc(DeclaredHealthcheck(ReadyWhen::Passed(check))))
+    }
+
+    /// Ready when the service answers in the protocol of an interface.
+    fn ready<'v>(
+        arguments: &Arguments<'v, '_>,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> starlark::Result<Value<'v>> {
+        let mut call = Call::new("ready()", arguments, eval.heap())?;
+        let timeout = timeout(&mut call, READY_TIMEOUT)?;
+        let interface = call.string("interface")?.map(str::to_owned);
+        call.finish(&["timeout", "interface"])?;
+        let when = ReadyWhen::Answers { interface, timeout };
+        Ok(eval.heap().alloc(DeclaredHealthcheck(when)))
     }
 }
 
@@ -67,10 +86,10 @@ fn required<'v>(call: &mut Call<'v>, name: &str, example: &str) -> Result<&'v st
     }
 }
 
-/// `timeout`, as second positional or keyword argument.
-fn timeout(call: &mut Call<'_>) -> Result<Duration, Raised> {
+/// `timeout`, as next positional or keyword argument.
+fn timeout(call: &mut Call<'_>, default: Duration) -> Result<Duration, Raised> {
     let Some(value) = call.next("timeout")?.filter(|value| !value.is_none()) else {
-        return Ok(TIMEOUT);
+        return Ok(default);
     };
     let text = call.as_string("timeout=", value)?;
     parse_duration(text).ok_or_else(|| {

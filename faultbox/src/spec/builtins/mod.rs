@@ -2,6 +2,7 @@
 
 mod assert;
 mod assumption;
+mod container;
 mod events;
 mod expectation;
 mod fault;
@@ -30,7 +31,7 @@ use starlark::environment::{Globals, GlobalsBuilder, LibraryExtension, Module};
 use super::values::Missing;
 
 /// Builtins of the language that are still to come.
-const MISSING: &[&str] = &["load_file", "ready"];
+const MISSING: &[&str] = &["load_file"];
 
 static GLOBALS: LazyLock<Globals> = LazyLock::new(|| {
     let extensions = [

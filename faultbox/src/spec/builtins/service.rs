@@ -16,10 +16,15 @@ use crate::{
         arguments::Call,
         context::{Context, caller},
         failure::Raised,
-        suggest::quoted,
-        values::{DeclaredHealthcheck, DeclaredInterface, DeclaredOp, ServiceValue},
+        suggest::{did_you_mean, quoted},
+        values::{
+            DeclaredHealthcheck, DeclaredInterface, DeclaredOp, Hooks, ReadyWhen, Registry,
+            ServiceValue,
+        },
     },
 };
+
+use super::container;
 
 /// The longest name, in characters: it becomes the name of a cgroup and a column of the trace.
 const LONGEST_NAME: usize = 63;
@@ -29,11 +34,17 @@ const VALID: &[&str] = &[
     "binary",
     "image",
     "build",
+    "container",
     "args",
     "env",
     "depends_on",
     "healthcheck",
     "ops",
+    "volumes",
+    "ports",
+    "reuse",
+    "seed",
+    "reset",
     "seccomp",
 ];
 
@@ -54,8 +65,9 @@ pub(super) fn register(builder: &mut GlobalsBuilder) {
             return Err(call.wrong("only valid while the file is loaded").into());
         }
         let location = caller(eval).ok_or_else(|| call.wrong("called from nowhere"))?;
-        let service = declare(call, location, context)?;
+        let (service, hooks) = declare(call, location, context)?;
         context.declare(&service)?;
+        Registry::of(eval)?.add_hooks(&service.name, hooks);
         let misses = context.misses().clone();
         Ok(eval.heap().alloc(ServiceValue { service: Arc::new(service), misses }))
     }
@@ -87,11 +99,11 @@ pub(super) fn check_name(
     )))
 }
 
-fn declare(
-    mut call: Call<'_>,
+fn declare<'v>(
+    mut call: Call<'v>,
     location: Location,
     context: &Context<'_>,
-) -> Result<Service, Raised> {
+) -> Result<(Service, Hooks<'v>), Raised> {
     let Some(name) = call.next("name")? else {
         return Err(call.wrong("name is required, as in service(\"db\", \"bin/mock-db\", …)"));
     };
@@ -99,7 +111,15 @@ fn declare(
     check_name(&call, "name", name, &['_', '-'])?;
     call.rename(format!("service({name:?})"));
 
-    let (source, interfaces) = source_and_interfaces(&mut call)?;
+    let (source, interfaces) = source_and_interfaces(&mut call, &location)?;
+    let (container, hooks) = container::options(&mut call, &source, &location)?;
+    let (has_seed, has_reset) = (hooks.seed.is_some(), hooks.reset.is_some());
+    if container.reuse && !has_seed && !has_reset {
+        context.print(&format!(
+            "note: service({name:?}): reuse=True without seed= or reset= lets each test see what \
+             the tests before it have left"
+        ));
+    }
     let args = call.optional("args");
     let args = args.map(|it| strings(&call, "args", it)).transpose()?.unwrap_or_default();
     let env = call.optional("env");
@@ -107,7 +127,7 @@ fn declare(
     let depends_on = call.optional("depends_on");
     let depends_on = depends_on.map(|it| dependencies(&call, it)).transpose()?.unwrap_or_default();
     let healthcheck = call.optional("healthcheck");
-    let healthcheck = healthcheck.map(|it| as_healthcheck(&call, it)).transpose()?;
+    let healthcheck = healthcheck.map(|it| as_healthcheck(&call, it, &interfaces)).transpose()?;
     let ops = call.optional("ops");
     let ops = ops.map(|it| operations(&call, it)).transpose()?.unwrap_or_default();
     if call.named("seccomp").is_some() {
@@ -124,13 +144,31 @@ fn declare(
     }
     call.finish(VALID)?;
     let name = name.to_owned();
-    Ok(Service { name, source, interfaces, args, env, depends_on, healthcheck, ops, location })
+    let service = Service {
+        name,
+        source,
+        interfaces,
+        args,
+        env,
+        depends_on,
+        container,
+        has_seed,
+        has_reset,
+        healthcheck,
+        ops,
+        location,
+    };
+    Ok((service, hooks))
 }
 
-/// The binary and the interfaces, which share the positional arguments.
-fn source_and_interfaces(call: &mut Call<'_>) -> Result<(Source, Vec<Interface>), Raised> {
-    let mut binaries: Vec<String> = call.string("binary")?.map(str::to_owned).into_iter().collect();
-    let (image, build) = (call.string("image")?, call.string("build")?);
+/// What is started, and the interfaces, which share the positional arguments with the binary.
+fn source_and_interfaces(
+    call: &mut Call<'_>,
+    location: &Location,
+) -> Result<(Source, Vec<Interface>), Raised> {
+    let mut sources = container::sources(call, location)?;
+    let binary = call.string("binary")?;
+    sources.extend(binary.map(|it| Source::Binary(it.to_owned())));
     let mut interfaces: Vec<Interface> = Vec::new();
     for value in call.rest() {
         if let Some(DeclaredInterface(interface)) = value.downcast_ref() {
@@ -140,30 +178,29 @@ fn source_and_interfaces(call: &mut Call<'_>) -> Result<(Source, Vec<Interface>)
             }
             interfaces.push(interface.clone());
         } else if let Some(binary) = value.unpack_str() {
-            binaries.push(binary.to_owned());
+            sources.push(Source::Binary(binary.to_owned()));
         } else {
             return Err(call.wrong_type("what follows the name", "a path or interfaces", value));
         }
     }
-    let sources = binaries.len() + usize::from(image.is_some()) + usize::from(build.is_some());
-    if sources != 1 {
-        return Err(call.wrong("exactly one of binary, image=, build= is required"));
-    }
-    let Some(binary) = binaries.pop() else {
-        let keyword = if image.is_some() { "image" } else { "build" };
-        return Err(call.wrong(format_args!(
-            "{keyword}= needs container support, which this version does not have; use a binary"
-        )));
+    let [source] = sources.as_slice() else {
+        return Err(call.wrong(
+            "exactly one of binary, image=, build= is required (or container=, for a container \
+             that runs already)",
+        ));
     };
-    if binary.is_empty() {
-        return Err(call.wrong("the path of the binary is empty"));
+    let source = source.clone();
+    if let Source::Binary(binary) = &source {
+        if binary.is_empty() {
+            return Err(call.wrong("the path of the binary is empty"));
+        }
+        no_nul(call, "the path of the binary", binary)?;
     }
-    no_nul(call, "the path of the binary", &binary)?;
     if interfaces.is_empty() {
         let example = "interface(\"main\", \"tcp\", 5432)";
         return Err(call.wrong(format_args!("at least one interface is required, as in {example}")));
     }
-    Ok((Source::Binary(binary), interfaces))
+    Ok((source, interfaces))
 }
 
 /// Refuses what no argument or variable of a program can hold.
@@ -215,11 +252,32 @@ fn dependencies<'v>(call: &Call<'v>, value: Value<'v>) -> Result<Vec<String>, Ra
     Ok(names)
 }
 
-fn as_healthcheck<'v>(call: &Call<'v>, value: Value<'v>) -> Result<Healthcheck, Raised> {
-    match value.downcast_ref::<DeclaredHealthcheck>() {
-        Some(it) => Ok(it.0.clone()),
-        None => Err(call.wrong_type("healthcheck=", "tcp() or http()", value)),
-    }
+fn as_healthcheck<'v>(
+    call: &Call<'v>,
+    value: Value<'v>,
+    interfaces: &[Interface],
+) -> Result<Healthcheck, Raised> {
+    let Some(DeclaredHealthcheck(when)) = value.downcast_ref() else {
+        return Err(call.wrong_type("healthcheck=", "tcp(), http() or ready()", value));
+    };
+    let (wanted, timeout) = match when {
+        ReadyWhen::Passed(healthcheck) => return Ok(healthcheck.clone()),
+        ReadyWhen::Answers { interface, timeout } => (interface.as_deref(), *timeout),
+    };
+    let found = match wanted {
+        Some(name) => interfaces.iter().find(|it| it.name == name),
+        None => interfaces.first(),
+    };
+    let Some(Interface { protocol, port, .. }) = found else {
+        let wanted = wanted.unwrap_or_default();
+        let names = || interfaces.iter().map(|it| &*it.name);
+        let near = did_you_mean(wanted, names());
+        let available = names().collect::<Vec<_>>().join(", ");
+        let hint = if near.is_empty() { format!("; available: {available}") } else { near };
+        let text = format!("ready() names no interface of it: {}{hint}", quoted(wanted));
+        return Err(call.wrong(text));
+    };
+    Ok(Healthcheck::Ready { protocol: *protocol, port: *port, timeout })
 }
 
 fn operations<'v>(call: &Call<'v>, value: Value<'v>) -> Result<Vec<(String, Op)>, Raised> {

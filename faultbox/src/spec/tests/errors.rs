@@ -178,22 +178,33 @@ fn services_need_a_good_name() {
 
 #[test]
 fn services_need_one_source_and_an_interface() {
-    let one = "service(\"db\"): exactly one of binary, image=, build= is required";
+    let one = "service(\"db\"): exactly one of binary, image=, build= is required (or container=, for a \
+               container that runs already)";
     assert_eq!(statement_error("service(\"db\", interface(\"m\", \"tcp\", 1))"), one);
     assert_eq!(service("binary = \"x\""), one);
     assert_eq!(service("\"other\""), one);
     assert_eq!(service("image = \"x\""), one);
-    for keyword in ["image", "build"] {
-        assert_eq!(
-            statement_error(&format!(
-                "service(\"db\", interface(\"m\", \"tcp\", 1), {keyword} = \"x\")"
-            )),
-            format!(
-                "service(\"db\"): {keyword}= needs container support, which this version does not \
-                 have; use a binary"
-            )
-        );
-    }
+    let container = |rest: &str| {
+        statement_error(&format!("service(\"db\", interface(\"m\", \"tcp\", 1), {rest})"))
+    };
+    assert_eq!(
+        container("container = \"my-db\", args = []"),
+        "service(\"db\"): args= cannot be given: a container that runs is never changed"
+    );
+    assert_eq!(
+        container("container = \"a/b/c\""),
+        "service(\"db\"): bad container \"a/b/c\"; use its name or id, or \"project/service\" of Compose"
+    );
+    assert_eq!(
+        container("image = \"x\", volumes = {\"data\": \"/data\"}"),
+        "service(\"db\"): volumes=: \"data\" is no path; write \"./data\" for a directory beside this \
+         file (volumes with names would carry data from one test to the next)"
+    );
+    assert_eq!(
+        container("image = \"x\", ports = {0: 1}"),
+        "service(\"db\"): ports= must be {container port: host port}, as in {8080: 18080}; 0 lets \
+         Docker choose"
+    );
     assert_eq!(
         statement_error("service(\"db\", \"x\")"),
         "service(\"db\"): at least one interface is required, as in interface(\"main\", \"tcp\", 5432)"
@@ -210,7 +221,8 @@ fn services_need_one_source_and_an_interface() {
 
 #[test]
 fn unknown_keywords_of_a_service_list_the_valid_ones() {
-    let valid = "name, binary, image, build, args, env, depends_on, healthcheck, ops, seccomp";
+    let valid = "name, binary, image, build, container, args, env, depends_on, healthcheck, ops, \
+                 volumes, ports, reuse, seed, reset, seccomp";
     assert_eq!(
         service("cmd = []"),
         format!("service(\"db\"): unknown keyword \"cmd\"; valid: {valid}; use args=")
@@ -220,8 +232,12 @@ fn unknown_keywords_of_a_service_list_the_valid_ones() {
         format!("service(\"db\"): unknown keyword \"entrypoint\"; valid: {valid}; use args=")
     );
     assert_eq!(
+        service("restart = 1"),
+        format!("service(\"db\"): unknown keyword \"restart\"; valid: {valid}")
+    );
+    assert_eq!(
         service("volumes = {}"),
-        format!("service(\"db\"): unknown keyword \"volumes\"; valid: {valid}")
+        "service(\"db\"): volumes= is for containers: use image= or build="
     );
 }
 
@@ -252,7 +268,7 @@ fn parts_of_a_service_have_their_types() {
     );
     assert_eq!(
         service("healthcheck = \"localhost:1\""),
-        "service(\"db\"): healthcheck= must be tcp() or http(), got string"
+        "service(\"db\"): healthcheck= must be tcp(), http() or ready(), got string"
     );
     assert_eq!(
         service("ops = {\"x\": \"write\"}"),
@@ -272,7 +288,7 @@ fn parts_of_a_service_have_their_types() {
 fn interfaces_have_their_types() {
     assert_eq!(
         statement_error("interface(\"main\", \"htpp\", 1)"),
-        "interface(\"main\"): unknown protocol \"htpp\"; known: tcp, http"
+        "interface(\"main\"): unknown protocol \"htpp\"; known: tcp, http, redis, postgres"
     );
     for wrong in ["0", "65536", "-1", "100000000000000000000"] {
         assert_eq!(
@@ -417,12 +433,10 @@ fn a_file_without_tests_loads_and_says_what_would_be_one() {
 
 #[test]
 fn later_builtins_say_that_they_are_later() {
-    for name in ["ready", "load_file"] {
-        assert_eq!(
-            statement_error(&format!("{name}(\"x\", y = 1)")),
-            format!("{name}(): not supported by this version")
-        );
-    }
+    assert_eq!(
+        statement_error("load_file(\"x\", y = 1)"),
+        "load_file(): not supported by this version"
+    );
 }
 
 #[test]

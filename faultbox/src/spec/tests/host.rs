@@ -9,8 +9,8 @@ use std::{
 use crate::{
     engine::Syscall,
     spec::{
-        FaultAction, FaultRequest, FaultWindow, Host, HostError, PartitionId, PartitionRequest,
-        Response, ScopeId, Step, StepReply,
+        Answer, Data, FaultAction, FaultRequest, FaultWindow, Host, HostError, Login, PartitionId,
+        PartitionRequest, Response, ScopeId, Step, StepReply,
     },
     trace::{EventKind, Log},
 };
@@ -23,6 +23,8 @@ pub(in crate::spec) struct Recorder {
     pub(in crate::spec) scopes: Cell<u32>,
     /// The body of every HTTP answer; none means a refused connection.
     pub(in crate::spec) body: Option<String>,
+    /// What every database answers; none means a refused connection.
+    pub(in crate::spec) data: Option<Data>,
     /// Its status, if not 200.
     pub(in crate::spec) status: Option<u16>,
     /// Steps and faults fail with this.
@@ -56,6 +58,11 @@ impl Recorder {
         Self { deadline: Some(Instant::now() + after), ..Self::default() }
     }
 
+    fn answer(&self) -> StepReply {
+        let result = self.data.clone().ok_or_else(|| "connection refused".to_owned());
+        StepReply::Answer(Answer { result, duration: Duration::from_micros(8_900) })
+    }
+
     fn record(&self, call: String) -> Result<(), HostError> {
         self.calls.borrow_mut().push(call);
         self.error.clone().map_or(Ok(()), |error| Err(HostError(error)))
@@ -66,10 +73,10 @@ impl Host for Recorder {
     fn step(&self, service: &str, interface: &str, step: &Step) -> Result<StepReply, HostError> {
         self.ended.set(self.ends_at_step);
         self.lost.set(self.loses);
-        let text = format!(
-            "{interface}.{}",
-            if matches!(step, Step::TcpSend { .. }) { "send" } else { "http" }
-        );
+        let text = match step {
+            Step::Http { .. } => format!("{interface}.http"),
+            _ => format!("{interface}.{}", step.name()),
+        };
         self.log.push(service, EventKind::StepSend { step: text.clone() });
         self.log.push(service, EventKind::StepReceive { step: text });
         match step {
@@ -89,6 +96,17 @@ impl Host for Recorder {
                     duration: Duration::from_micros(8_900),
                     headers: vec![("content-type".to_owned(), "text/plain".to_owned())],
                 }))
+            }
+            Step::Redis { words, .. } => {
+                self.record(format!("{service}.{interface} {words:?}"))?;
+                Ok(self.answer())
+            }
+            Step::Postgres { wanted, sql, login } => {
+                let Login { user, password, database, connstr } = login;
+                let login: Vec<_> =
+                    [user, password, database, connstr].into_iter().flatten().collect();
+                self.record(format!("{service}.{interface} {wanted:?} {sql:?} {login:?}"))?;
+                Ok(self.answer())
             }
         }
     }

@@ -2,6 +2,7 @@
 
 mod assertions;
 mod composition;
+mod databases;
 mod domain_errors;
 mod errors;
 mod events;

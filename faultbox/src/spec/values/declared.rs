@@ -1,6 +1,7 @@
-//! Parts of a service declaration: what `interface()`, `tcp()`, `http()` and `op()` return.
+//! Parts of a service declaration: what `interface()`, `tcp()`, `http()`, `ready()` and `op()`
+//! return.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use allocative::Allocative;
 use starlark::values::{NoSerialize, ProvidesStaticType, StarlarkValue, Trace, starlark_value};
@@ -33,14 +34,33 @@ never_frozen!(DeclaredInterface);
 pub(in crate::spec) struct DeclaredHealthcheck(
     #[allocative(skip)]
     #[trace(static)]
-    pub(in crate::spec) Healthcheck,
+    pub(in crate::spec) ReadyWhen,
 );
+
+/// What a healthcheck asks.
+#[derive(Clone, Debug)]
+pub(in crate::spec) enum ReadyWhen {
+    /// What it says itself.
+    Passed(Healthcheck),
+    /// `ready()`: an interface of the service whose healthcheck it will be.
+    Answers {
+        /// Its name; `None`: the first.
+        interface: Option<String>,
+        /// How long to try.
+        timeout: Duration,
+    },
+}
 
 impl fmt::Display for DeclaredHealthcheck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Healthcheck::Tcp { address, .. } => write!(f, "tcp({address:?})"),
-            Healthcheck::Http { url, .. } => write!(f, "http({url:?})"),
+            ReadyWhen::Passed(Healthcheck::Tcp { address, .. }) => write!(f, "tcp({address:?})"),
+            ReadyWhen::Passed(Healthcheck::Http { url, .. }) => write!(f, "http({url:?})"),
+            ReadyWhen::Answers { interface: Some(name), .. } => {
+                write!(f, "ready(interface={name:?})")
+            }
+            ReadyWhen::Passed(Healthcheck::Ready { .. })
+            | ReadyWhen::Answers { interface: None, .. } => f.write_str("ready()"),
         }
     }
 }

@@ -12,9 +12,11 @@ use starlark::{
     },
 };
 
-use crate::spec::{Location, Matrix, TestDeclaration, composition::Composition, failure::Raised};
+use crate::spec::{
+    Hook, Location, Matrix, TestDeclaration, composition::Composition, failure::Raised,
+};
 
-use super::never_frozen;
+use super::{Hooks, never_frozen};
 
 /// A test that was registered by a call.
 #[derive(Debug, Clone, Trace)]
@@ -34,6 +36,9 @@ pub(in crate::spec) struct Registered<'v> {
 pub(in crate::spec) struct Registry<'v> {
     #[allocative(skip)]
     tests: RefCell<Vec<Registered<'v>>>,
+    /// Of each service, by name.
+    #[allocative(skip)]
+    hooks: RefCell<Vec<(String, Hooks<'v>)>>,
     #[allocative(skip)]
     scenarios: RefCell<Vec<Value<'v>>>,
     #[allocative(skip)]
@@ -57,6 +62,21 @@ impl<'v> Registry<'v> {
     /// Adds a test.
     pub(in crate::spec) fn add(&self, test: Registered<'v>) {
         self.tests.borrow_mut().push(test);
+    }
+
+    /// Notes the functions about a service's data.
+    pub(in crate::spec) fn add_hooks(&self, service: &str, hooks: Hooks<'v>) {
+        self.hooks.borrow_mut().push((service.to_owned(), hooks));
+    }
+
+    /// The function to be called for a service, if it has one.
+    pub(in crate::spec) fn hook(&self, service: &str, hook: Hook) -> Option<Value<'v>> {
+        let hooks = self.hooks.borrow();
+        let (_, hooks) = hooks.iter().find(|(name, _)| name == service)?;
+        match hook {
+            Hook::Seed => hooks.seed,
+            Hook::Reset => hooks.reset.or(hooks.seed),
+        }
     }
 
     /// Adds a scenario; false when it is there already.

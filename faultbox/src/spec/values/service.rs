@@ -170,7 +170,10 @@ impl InterfaceValue {
     fn find<'v>(&self, attribute: &str, heap: Heap<'v>) -> Option<Value<'v>> {
         let interface = self.interface();
         Some(match attribute {
-            // Programs run in the namespace of the driver: all see them at the same address.
+            // Where a consumer has to look elsewhere, its environment says so: see the runner.
+            "internal_addr" if self.service.source.is_container() => {
+                heap.alloc(format!("{}:{}", self.service.name, interface.port))
+            }
             "addr" | "internal_addr" | "proxy_addr" => {
                 heap.alloc(format!("{HOST}:{}", interface.port))
             }

@@ -1,15 +1,15 @@
 //! What `decide()` says of a call, by rules and counters of the host's own.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::{net::IpAddr, sync::atomic::Ordering::Relaxed};
 
 use faultbox_common::{
     ACTION_ALLOW, ACTION_DENY, ACTION_RETURN, AtomicCounters, Call, Components,
     FLAG_INCLUDE_DRIVER, FLAG_SOCKETS_ONLY, MAX_PORTS, MAX_SITES, Outcome, Place, Rule as Slot,
-    Site as SlotSite, Verdict, decide, is_system_path,
+    Site as SlotSite, Verdict, decide, endpoint, is_system_path,
 };
 
 use super::{
-    super::super::{Action, PathGlob, Rule, RuleCounts, RuleId, Syscall},
+    super::super::{Action, PathGlob, Rule, RuleCounts, RuleId, Site, Syscall},
     texts,
 };
 
@@ -78,9 +78,16 @@ fn compile(rule: &Rule) -> Armed {
     };
     let spares_files = matches!(rule.action, Action::Deny(errno) if errno.is_network_only())
         && rule.syscalls.iter().any(|it| TRANSFERS.contains(&it.name()));
-    let named = &rule.sites[0].ports;
-    let mut ports = [0; MAX_PORTS];
-    ports[..named.len()].copy_from_slice(named);
+    let Site { ports, host, .. } = &rule.sites[0];
+    let host = match host {
+        Some(IpAddr::V4(host)) => host.to_ipv6_mapped().octets(),
+        Some(IpAddr::V6(host)) => host.octets(),
+        None => [0; 16],
+    };
+    let mut peers = [0; MAX_PORTS];
+    for (peer, port) in peers.iter_mut().zip(ports) {
+        *peer = endpoint(host, *port);
+    }
     Armed {
         id: rule.id,
         syscalls: rule.syscalls.clone(),
@@ -101,8 +108,8 @@ fn compile(rule: &Rule) -> Armed {
         },
         site: SlotSite {
             globs: rule.path.is_some().into(),
-            port_count: named.len() as u32,
-            ports,
+            peer_count: ports.len() as u32,
+            peers,
             ..SlotSite::default()
         },
     }

@@ -26,7 +26,8 @@ use super::{
 
 /// Ports that rules may name.
 pub(super) const PORTS: usize = 6;
-const DRIVER: Ipv4Addr = Ipv4Addr::new(127, 77, 0, 1);
+/// Where the driver dials from.
+pub(super) const DRIVER: Ipv4Addr = Ipv4Addr::new(127, 77, 0, 1);
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const CWD: RawFd = -100;
 /// Deeds on a descriptor alone.

@@ -100,7 +100,7 @@ fn a_fork_meanwhile_makes_a_child_that_is_delayed_by_itself() {
     actor.finish();
     assert_eq!((&*content(&path), &*content(&child_path)), ("x", "c"));
     assert_eq!(injection.lift()[0].1.fired, 2);
-    assert_eq!(stage.engine.undelayed(), 0);
+    assert_eq!(stage.undelayed(), 0);
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn a_threads_end_concerns_no_other_thread() {
     assert_took(survivor.took(), 500);
     survivor.finish();
     assert_eq!(content(&survivor_path), "x");
-    assert_eq!(stage.engine.undelayed(), 0);
+    assert_eq!(stage.undelayed(), 0);
 }
 
 #[test]

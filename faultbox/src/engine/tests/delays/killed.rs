@@ -15,7 +15,7 @@ fn kill(pid: u32, signal: i32) {
 
 #[test]
 fn a_killed_tracer_is_replaced_and_no_call_is_lost() {
-    let Some(stage) = Stage::new("tracer") else { return };
+    let Some(stage) = Stage::alone("tracer") else { return };
     let (file, path) = stage.file("file");
     let actor = stage.start(|page| {
         loop {
@@ -51,7 +51,7 @@ fn a_killed_tracer_is_replaced_and_no_call_is_lost() {
 #[test]
 fn nobody_stays_stopped_when_the_tracer_is_killed_again_and_again() {
     const ROUNDS: u32 = 25;
-    let Some(stage) = Stage::new("stops") else { return };
+    let Some(stage) = Stage::alone("stops") else { return };
     let (file, path) = stage.file("file");
     let mut actor = stage.start(|page| {
         block(&[libc::SIGURG, libc::SIGWINCH, libc::SIGCHLD]);
@@ -114,14 +114,14 @@ fn a_killed_runner_leaves_no_tracer_and_its_calls_complete() {
         page.set(FREE + 1, 1);
     });
     let mut runner = Actor::start(None, |page| {
-        let options = super::Options { choice: super::Choice::Ebpf, ..super::Options::default() };
-        let Ok(engine) = super::Engine::start(&options) else { return };
+        let engine = super::start_engine(super::Choice::Ebpf);
+        let Ok(engine) = engine else { return };
         let driver = super::Driver::default();
         let target = engine.target("subject", Some(cgroup.path()), driver, super::Kept::new());
         let Ok(target) = target else { return };
         let rule = super::Rule::new(
             super::RuleId(1),
-            super::Site { target: target.id(), ports: vec![] },
+            super::Site::of(target.id()),
             super::expand_keyword("write").unwrap_or_default(),
             super::Action::Delay(Duration::from_secs(20)),
         );
@@ -152,7 +152,7 @@ fn a_killed_runner_leaves_no_tracer_and_its_calls_complete() {
 
 #[test]
 fn a_process_with_another_tracer_is_refused_by_name() {
-    let Some(stage) = Stage::new("traced") else { return };
+    let Some(stage) = Stage::alone("traced") else { return };
     let (actor, path) = stage.writer("file");
     let pid = actor.pid();
     let debugger = Actor::start(None, |page| {

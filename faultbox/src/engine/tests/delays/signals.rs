@@ -103,7 +103,7 @@ fn a_handler_runs_at_once_and_the_call_waits_for_the_rest() {
     actor.finish();
     assert_eq!(content(&path), "x");
     assert_eq!(injection.lift()[0].1.fired, 1, "one call, however often it was restarted");
-    assert_eq!(stage.engine.undelayed(), 0);
+    assert_eq!(stage.undelayed(), 0);
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn a_handlers_own_call_waits_inside_the_one_that_it_interrupts() {
             std::fs::remove_file(path).unwrap();
         }
     }
-    assert_eq!(stage.engine.undelayed(), 0);
+    assert_eq!(stage.undelayed(), 0);
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn a_program_that_handles_sigurg_itself_is_delayed_and_loses_none() {
     assert_took(actor.took(), 1000);
     actor.finish();
     assert_eq!(content(&path), "x");
-    assert_eq!(stage.engine.undelayed(), 0);
+    assert_eq!(stage.undelayed(), 0);
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn a_program_that_blocks_every_harmless_signal_is_delayed_and_never_left_stopped
     assert_eq!(actor.page().get(RESULT), 1);
     assert_took(actor.took(), 500);
     assert_eq!(content(&path), "x");
-    assert_eq!(stage.engine.undelayed(), 0);
+    assert_eq!(stage.undelayed(), 0);
     sleep(20);
     let left_in = super::actor::status_field(actor.pid(), "State").unwrap();
     assert!(["S", "R"].contains(&&*left_in), "it is left in state {left_in}");

@@ -165,7 +165,7 @@ fn rules(random: &mut Random, target: &Target) -> Vec<Rule> {
     for (id, (keyword, action)) in all.into_iter().enumerate() {
         if random.one_in(2) {
             let calls = expand_keyword(keyword).unwrap();
-            let site = Site { target: target.id(), ports: vec![] };
+            let site = Site::of(target.id());
             rules.push(Rule {
                 probability: ["100%", "50%", "10%"][random.below(3)].parse().unwrap(),
                 stream: random.next(),

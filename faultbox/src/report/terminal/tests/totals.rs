@@ -15,7 +15,7 @@ fn show_fail_leaves_passing_blocks_out() {
     let text = printed(style, |terminal| {
         terminal.test(&write_failure())?;
         terminal.test(&failed("test_b", "assert_true: condition is false"))?;
-        terminal.summary(1, 1, 0)
+        terminal.summary(1, 1, (0, "interrupted"))
     });
     assert!(text.starts_with("--- FAIL: test_b (200ms, seed=0) ---\n"), "{text}");
     assert!(text.ends_with("\n\n1 passed, 1 failed\n"), "{text}");
@@ -30,14 +30,14 @@ fn blocks_follow_each_other_and_the_final_line_stands_apart() {
         terminal.test(&passed("test_a"))?;
         terminal.test(&passed("test_b"))?;
         terminal.test(&stopped)?;
-        terminal.summary(2, 0, 1)
+        terminal.summary(2, 0, (1, "interrupted"))
     });
     assert_eq!(
         text,
         "--- PASS: test_a (200ms, seed=0) ---\n--- PASS: test_b (200ms, seed=0) ---\n\n\
          2 passed, 0 failed, 1 not run (interrupted)\n"
     );
-    let text = printed(PLAIN, |terminal| terminal.summary(0, 0, 0));
+    let text = printed(PLAIN, |terminal| terminal.summary(0, 0, (0, "interrupted")));
     assert_eq!(text, "\n0 passed, 0 failed\n");
 }
 
@@ -55,7 +55,7 @@ fn a_table_stands_apart_from_what_comes_before_and_after() {
         terminal.matrix(&table)?;
         terminal.test(&passed("test_b"))?;
         terminal.matrix(&table)?;
-        terminal.summary(2, 0, 0)
+        terminal.summary(2, 0, (0, "interrupted"))
     });
     let table = "\nFault Matrix: 1 scenarios × 1 faults = 1 cells\n\n         │ x\n\
                  ─────────┼──────────────\na        │ PASS (200ms)\n\nResult: 1/1 passed\n";
@@ -69,7 +69,7 @@ fn repeated_runs_share_a_block() {
     let run = |seed: u64| TestReport { seed, ..passed("test_a") };
     let text = printed(PLAIN, |terminal| {
         terminal.runs(&[run(0), run(1), run(2)])?;
-        terminal.summary(3, 0, 0)
+        terminal.summary(3, 0, (0, "interrupted"))
     });
     assert_eq!(
         text,
@@ -80,7 +80,7 @@ fn repeated_runs_share_a_block() {
     let style = Style { only_failures: true, ..PLAIN };
     let text = printed(style, |terminal| {
         terminal.runs(&[run(0), run(1)])?;
-        terminal.summary(2, 0, 0)
+        terminal.summary(2, 0, (0, "interrupted"))
     });
     assert!(text.starts_with("--- PASS: all tests (2/2 runs) ---\n"), "{text}");
 }
@@ -102,7 +102,7 @@ fn the_first_failing_run_is_shown_in_full() {
     ];
     let text = printed(PLAIN, |terminal| {
         terminal.runs(&reports)?;
-        terminal.summary(2, 2, 1)
+        terminal.summary(2, 2, (1, "interrupted"))
     });
     assert_eq!(
         text,

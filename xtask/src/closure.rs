@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 ///
 /// # Errors
 /// If a library of a program is not installed.
-pub(super) fn libraries<'p>(
+pub(crate) fn libraries<'p>(
     programs: impl IntoIterator<Item = &'p Path>,
 ) -> Result<BTreeSet<PathBuf>> {
     let programs: Vec<_> = programs.into_iter().collect();

@@ -155,31 +155,36 @@ fn only_the_calling_thread_waits_and_its_call_runs_once() {
 #[test]
 fn short_delays_are_kept_to_the_millisecond() {
     const CALLS: usize = 300;
+    const ROUNDS: usize = 3;
     let Some(stage) = Stage::new("short") else { return };
-    let (file, path) = stage.file("file");
-    let actor = stage.start(|page| {
-        page.wait(GO);
-        let mut took = Vec::with_capacity(CALLS);
-        for _ in 0..CALLS {
-            page.time_write(&file, b'x');
-            took.push(page.get(TOOK));
-        }
-        took.sort_unstable();
-        page.set(FREE, took[0]);
-        page.set(FREE + 1, took[CALLS / 2]);
-        page.set(FREE + 2, took[CALLS * 99 / 100]);
+    // A machine that takes the processor away for a while makes every delay late, ours too: what
+    // is late in every round is late by us.
+    let mut rounds = [(); ROUNDS].iter().enumerate().map(|(round, ())| {
+        let (file, path) = stage.file(&format!("file {round}"));
+        let actor = stage.start(|page| {
+            page.wait(GO);
+            let mut took = Vec::with_capacity(CALLS);
+            for _ in 0..CALLS {
+                page.time_write(&file, b'x');
+                took.push(page.get(TOOK));
+            }
+            took.sort_unstable();
+            page.set(FREE, took[0]);
+            page.set(FREE + 1, took[CALLS / 2]);
+            page.set(FREE + 2, took[CALLS * 99 / 100]);
+        });
+        let _injection = stage.engine.inject(&[stage.delay("write", 5)]).unwrap();
+        actor.go();
+        until_set(&actor, FREE + 2);
+        let [least, median, most] = [0, 1, 2].map(|word| actor.page().get(FREE + word) / 1000);
+        actor.finish();
+        eprintln!("5 ms: at least {least} us, median {median} us, p99 {most} us");
+        assert!(least >= 5000);
+        assert_eq!(content(&path), "x".repeat(CALLS));
+        // Natively less than a millisecond late; an emulated processor may be away for longer.
+        median <= 15_000 && most <= 60_000
     });
-    let _injection = stage.engine.inject(&[stage.delay("write", 5)]).unwrap();
-    actor.go();
-    until_set(&actor, FREE + 2);
-    let [least, median, most] = [0, 1, 2].map(|word| actor.page().get(FREE + word) / 1000);
-    actor.finish();
-    eprintln!("5 ms: at least {least} us, median {median} us, p99 {most} us");
-    assert!(least >= 5000);
-    // Natively less than a millisecond late; an emulated processor may be away for longer.
-    assert!(median <= 15_000, "the median is {median} us");
-    assert!(most <= 60_000, "p99 is {most} us");
-    assert_eq!(content(&path), "x".repeat(CALLS));
+    assert!(rounds.any(|in_time| in_time), "late in all of {ROUNDS} rounds");
 }
 
 #[test]
@@ -402,12 +407,15 @@ fn a_hundred_threads_wait_at_once() {
     assert!(start.elapsed() < LONG);
     let words = [0, 1, 2].map(|word| actor.page().get(FREE + word));
     // Where kernels preempt, they skip a program that another thread is in on the same processor.
+    // They count a stranger's call that passed in the same way.
     let missed = (stage.engine.misses() - missed) as i64;
-    assert_eq!(words, [THREADS as i64, missed, 0], "done, too early, too late");
-    eprintln!("{missed} of {THREADS} calls passed unexamined");
+    let [done, early, late] = words;
+    assert_eq!([done, late], [THREADS as i64, 0], "done, too late");
+    assert!(early <= missed, "{early} too early, {missed} passed unexamined");
+    eprintln!("{early} of {THREADS} calls passed unexamined");
     actor.finish();
     assert_eq!(content(&path), "x".repeat(THREADS));
-    assert_eq!(injection.lift()[0].1.fired, (THREADS as i64 - missed) as u64);
+    assert_eq!(injection.lift()[0].1.fired, (THREADS as i64 - early) as u64);
     assert_eq!(stage.undelayed(), 0);
 }
 

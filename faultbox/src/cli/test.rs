@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use crate::{
     engine::{Choice, Options, TraceLevel},
     report::Style,
-    runner::{self, Ending, Order, Selection},
+    runner::{self, Ending, JournalOrder, Order, Selection},
     spec::parse_duration,
 };
 
@@ -28,8 +28,11 @@ pub(super) struct TestArguments {
     #[arg(long, value_name = "NAME")]
     test: Option<String>,
     /// Run each test this often, with seeds counting up
-    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
-    runs: u32,
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: Option<u32>,
+    /// Repeat all tests, with seeds counting up, until one fails; at most --runs times, if given
+    #[arg(long, conflicts_with_all = ["fail_fast", "max_fail"])]
+    until_fail: bool,
     /// Seed of the first run
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     seed: u64,
@@ -39,6 +42,18 @@ pub(super) struct TestArguments {
     /// Also write the JSON document to this file
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Also write JUnit's XML to this file
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    /// Write each result to this file as soon as there is one, a line of JSON each
+    #[arg(long, value_name = "FILE")]
+    journal: Option<PathBuf>,
+    /// Go on with the journal: what is in it is not run again
+    #[arg(long, requires = "journal")]
+    resume: bool,
+    /// Print what the runs' time went into
+    #[arg(long)]
+    timings: bool,
     /// Which tests to print
     #[arg(long, value_name = "WHICH", default_value = "all")]
     show: Show,
@@ -153,15 +168,22 @@ fn order(arguments: &TestArguments) -> Result<Order, String> {
         }
         files.push(DEFAULT_FILE.into());
     }
-    if let Some(output) = &arguments.output {
-        refuse_output(output)?;
+    for (flag, path) in [
+        ("--output", &arguments.output),
+        ("--junit", &arguments.junit),
+        ("--journal", &arguments.journal),
+    ] {
+        if let Some(path) = path {
+            refuse_output(flag, path)?;
+        }
     }
     Ok(Order {
         files,
         selection: Selection {
             test: arguments.test.clone(),
-            runs: arguments.runs,
+            runs: arguments.runs.unwrap_or(if arguments.until_fail { u32::MAX } else { 1 }),
             seed: arguments.seed,
+            until_fail: arguments.until_fail,
         },
         engine: Options {
             choice: arguments.engine.choice(),
@@ -180,7 +202,13 @@ fn order(arguments: &TestArguments) -> Result<Order, String> {
         quiet: arguments.quiet,
         strict_faults: arguments.strict_faults,
         jobs: arguments.jobs.into(),
-        max_fail: if arguments.fail_fast {
+        junit: arguments.junit.clone(),
+        journal: arguments
+            .journal
+            .clone()
+            .map(|path| JournalOrder { path, resume: arguments.resume }),
+        timings: arguments.timings,
+        max_fail: if arguments.fail_fast || arguments.until_fail {
             Some(1)
         } else {
             arguments.max_fail.map(|it| it as usize)
@@ -189,7 +217,7 @@ fn order(arguments: &TestArguments) -> Result<Order, String> {
 }
 
 /// Says what is wrong with a file for results, before anything has run.
-fn refuse_output(path: &Path) -> Result<(), String> {
+fn refuse_output(flag: &str, path: &Path) -> Result<(), String> {
     let folder = path.parent().filter(|it| *it != Path::new("")).unwrap_or(Path::new("."));
     let why = if path.is_dir() {
         "it is a directory; name a file".to_owned()
@@ -198,7 +226,7 @@ fn refuse_output(path: &Path) -> Result<(), String> {
     } else {
         return Ok(());
     };
-    Err(format!("--output {}: {why}", path.display()))
+    Err(format!("{flag} {}: {why}", path.display()))
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

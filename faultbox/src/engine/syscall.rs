@@ -223,7 +223,7 @@ table! {
     socket = SYS_socket, None(0), unobserved, ["security_socket_create"];
     socketpair = SYS_socketpair, None(0), unobserved, ["security_socket_create"];
     bind = SYS_bind, Fd(0), unobserved, ["security_socket_bind"];
-    listen = SYS_listen, Fd(0), unobserved, ["security_socket_listen"];
+    listen = SYS_listen, Fd(0), observed, ["security_socket_listen"];
     shutdown = SYS_shutdown, Fd(0), unobserved, ["security_socket_shutdown"];
     getsockopt = SYS_getsockopt, Fd(0), unobserved, ["security_socket_getsockopt"];
     setsockopt = SYS_setsockopt, Fd(0), unobserved, ["security_socket_setsockopt"];

@@ -249,6 +249,12 @@ impl Target {
         start(launch, cgroup, supervision)
     }
 
+    /// Whether no call waits for the supervisor to look at it, and each that it has looked at was
+    /// answered, unless it is delayed.
+    pub fn is_idle(&self) -> bool {
+        self.engine.inner.supervisor.as_ref().is_none_or(|it| it.is_idle(self.id.0))
+    }
+
     /// Calls so far, exact, for every call that the trace level counts.
     pub fn calls(&self) -> Vec<(Syscall, u64)> {
         self.engine.inner.calls(self.id.0).into_iter().collect()

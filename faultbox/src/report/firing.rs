@@ -33,11 +33,30 @@ pub fn unfired(windows: &[WindowReport]) -> Vec<String> {
         }
     }
     let unfired = found.into_iter().filter(|(_, _, fired)| *fired == 0);
-    let named = unfired.map(|(service, report, _)| {
-        let keyword = one_line(&report.rule.keyword);
-        format!("{} {keyword}={}", one_line(service), action_text(report.rule.action))
-    });
-    named.collect()
+    unfired.map(|(service, report, _)| rule_name(service, report)).collect()
+}
+
+/// The rules and partitions that did something, each once: `db write=deny(EIO)`.
+pub(super) fn fired(windows: &[WindowReport], partitions: &[PartitionReport]) -> Vec<String> {
+    let rules = windows.iter().flat_map(|it| it.rules.iter().map(|rule| (&it.service, rule)));
+    let rules = rules
+        .filter(|(_, it)| it.rule.action.breaks() && it.counts.fired > 0)
+        .map(|(service, it)| rule_name(service, it));
+    let partitions = partitions.iter().filter(|it| it.counts.hits() > 0);
+    let partitions =
+        partitions.map(|it| format!("partition({}, {})", one_line(&it.a), one_line(&it.b)));
+    let mut all = Vec::new();
+    for name in rules.chain(partitions) {
+        if !all.contains(&name) {
+            all.push(name);
+        }
+    }
+    all
+}
+
+fn rule_name(service: &str, report: &RuleReport) -> String {
+    let keyword = one_line(&report.rule.keyword);
+    format!("{} {keyword}={}", one_line(service), action_text(report.rule.action))
 }
 
 #[cfg(test)]
@@ -61,6 +80,7 @@ mod tests {
             unfired(&report.windows),
             ["db write=deny(EIO)", "db write=deny(ENOSPC)", "api write=deny(EIO)"]
         );
+        assert_eq!(fired(&report.windows, &[]), ["db read=deny(EIO)"]);
         assert!(!never_fired(&report));
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Outcome, Style, TestReport, firing::never_fired, plain::one_line};
+use super::{Repetitions, Style, plain::one_line};
 use crate::spec::Matrix;
 
 /// The least width of a column, which times of up to ten seconds fit into.
@@ -50,21 +50,16 @@ impl MatrixReport {
         Self { matrix, repeated, cells }
     }
 
-    /// Adds what the runs of a cell came to. One that the user has stopped counts as not run.
-    pub fn add(&mut self, scenario: usize, fault: usize, runs: &[TestReport]) {
-        let runs: Vec<_> = runs.iter().filter(|it| it.outcome != Outcome::Interrupted).collect();
+    /// Adds what the runs of a cell came to: nothing if there was none.
+    pub fn add(&mut self, scenario: usize, fault: usize, runs: &Repetitions) {
         let place = self.cells.get_mut(scenario).and_then(|row| row.get_mut(fault));
-        let (Some(place), Some(first)) = (place, runs.first()) else { return };
-        let reason = runs.iter().find_map(|it| match &it.outcome {
-            Outcome::Failed { reason, .. } => Some(one_line(reason)),
-            _ => None,
-        });
+        let (Some(place), Some(shown)) = (place, runs.shown()) else { return };
         *place = Some(Cell {
-            passed: runs.iter().filter(|it| it.outcome == Outcome::Passed).count(),
-            runs: runs.len(),
-            duration: first.duration,
-            reason,
-            is_idle: runs.iter().all(|it| never_fired(it)),
+            passed: runs.passed(),
+            runs: runs.runs(),
+            duration: runs.duration(),
+            reason: shown.failure.as_ref().map(|it| one_line(&it.reason)),
+            is_idle: runs.is_idle(),
         });
     }
 

@@ -2,6 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
+use serde::{Deserialize, Serialize};
+
+use super::Timings;
 use crate::{
     engine::{PartitionCounts, PartitionDirection, PartitionMode, RuleCounts, Syscall},
     spec::{FailureKind, FaultRule, Location, TestKind},
@@ -27,7 +30,8 @@ pub enum Outcome {
 }
 
 /// What kind of failure it is that a test has ended with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum FailureType {
     /// Something that the test claims did not hold, or it said `fail()`.
     Assertion,
@@ -100,6 +104,8 @@ pub struct TestReport {
     pub warnings: Vec<String>,
     /// Whether functions of it ran at the same time, so that another run may differ.
     pub has_overlapped: bool,
+    /// What the run's time went into.
+    pub timings: Timings,
 }
 
 /// Rules that were switched on together.

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::{FailureType, Outcome, RuleReport, ServiceReport, TestReport, WindowReport};
+use super::{
+    FailureType, FinishedRun, Keep, Outcome, Repetitions, RuleReport, ServiceReport, Style,
+    TestReport, Timings, WindowReport,
+};
 use crate::{
     engine::{Decision, Errno, RuleCounts, Syscall, expand_keyword},
     spec::{FaultAction, FaultRule, Location, RuleOptions, TestKind},
@@ -36,6 +39,7 @@ pub(super) fn passed(name: &str) -> TestReport {
         dropped: 0,
         warnings: Vec::new(),
         has_overlapped: false,
+        timings: Timings::default(),
     }
 }
 
@@ -49,6 +53,14 @@ pub(super) fn failed(name: &str, reason: &str) -> TestReport {
         },
         ..passed(name)
     }
+}
+
+/// All runs of a test.
+pub(super) fn repetitions(reports: &[TestReport], style: Style) -> Repetitions {
+    let keep = Keep { style, repeated: true, document: false };
+    let mut all = Repetitions::default();
+    reports.iter().filter_map(|it| FinishedRun::of(it, keep)).for_each(|it| all.add(it));
+    all
 }
 
 /// A call that a test's log has, filled in by its methods.

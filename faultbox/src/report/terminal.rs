@@ -2,15 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::{
-    MatrixReport, Outcome, Style, TestReport,
-    firing::never_fired,
-    plain::{counted, lines, one_line},
-    replay::replay_command,
-    rule_lines::rule_lines,
-    service_lines::{output_lines, summary_lines},
-    trace_lines::trace_lines,
-};
+use super::{Failures, FinishedRun, MatrixReport, Repetitions, Style, plain::one_line};
 
 /// Writes blocks of finished tests, and the final line.
 pub struct Terminal<W> {
@@ -35,67 +27,50 @@ impl<W: Write> Terminal<W> {
         Self { out, style, repeated: None, is_after_table: false }
     }
 
-    /// The block of a test that ran once. An interrupted one has no verdict and so no block: the
-    /// final line counts it.
-    pub fn test(&mut self, report: &TestReport) -> io::Result<()> {
-        let (verdict, passed) = match &report.outcome {
-            Outcome::Passed => (self.style.pass(), true),
-            Outcome::Failed { .. } => (self.style.fail(), false),
-            Outcome::Interrupted => return Ok(()),
-        };
-        if passed && self.style.only_failures {
+    /// The block of a test that ran once.
+    pub fn test(&mut self, run: &FinishedRun) -> io::Result<()> {
+        let verdict = if run.has_passed() { self.style.pass() } else { self.style.fail() };
+        if run.has_passed() && self.style.only_failures {
             return Ok(());
         }
-        let (name, millis) = (one_line(&report.name), report.duration.as_millis());
-        let seed = report.seed;
+        let (name, millis, seed) = (one_line(&run.name), run.duration.as_millis(), run.seed);
         let mut block = vec![format!("--- {verdict}: {name} ({millis}ms, seed={seed}) ---")];
-        block.extend(self.body(report));
+        block.extend(run.details.iter().cloned());
         self.write(&block)
     }
 
-    /// The block of a test that ran several times, from the reports of all its runs in their
-    /// order: how many passed, and the details of the first that did not.
-    pub fn runs(&mut self, reports: &[TestReport]) -> io::Result<()> {
-        let finished: Vec<_> =
-            reports.iter().filter(|it| it.outcome != Outcome::Interrupted).collect();
-        let Some(first) = finished.first() else {
+    /// The block of a test that ran several times: how many passed, and the details of the first
+    /// that did not. Nothing if none was run.
+    pub fn runs(&mut self, all: &Repetitions) -> io::Result<()> {
+        let Some(shown) = all.shown() else {
             return Ok(());
         };
-        let total = finished.len();
-        let passed = finished.iter().filter(|it| it.outcome == Outcome::Passed).count();
-        let failure = finished.iter().find(|it| it.outcome != Outcome::Passed);
+        let (total, passed, seed) = (all.runs(), all.passed(), shown.seed);
         let repeated = self.repeated.get_or_insert_default();
         repeated.runs += total;
-        repeated.failed |= failure.is_some();
-        repeated.by_chance |= finished
-            .iter()
-            .flat_map(|report| &report.windows)
-            .flat_map(|window| &window.rules)
-            .any(|rule| !rule.rule.options.probability.is_certain())
-            || finished.iter().any(|report| report.has_overlapped);
-        let name = one_line(&first.name);
-        let mut block = Vec::new();
-        if let Some(failure) = failure {
-            let (fail, seed) = (self.style.fail(), failure.seed);
-            block.push(format!(
+        repeated.failed |= passed < total;
+        repeated.by_chance |= all.by_chance();
+        let name = one_line(&shown.name);
+        let header = if passed < total {
+            let fail = self.style.fail();
+            format!(
                 "--- {fail}: {name} ({passed}/{total} runs passed, first failing seed={seed}) ---"
-            ));
-            block.extend(self.body(failure));
+            )
         } else {
             if self.style.only_failures {
                 return Ok(());
             }
-            let pass = self.style.pass();
-            block.push(format!("--- {pass}: {name} ({passed}/{total} runs) ---"));
-            // A run that tested nothing is worth its details although it passed.
-            let telling = |it: &&&TestReport| {
-                self.style.debug || it.dropped > 0 || !it.warnings.is_empty() || never_fired(it)
-            };
-            if let Some(report) = finished.iter().find(telling) {
-                block.extend(self.body(report));
-            }
-        }
-        self.write(&block)
+            format!("--- {}: {name} ({passed}/{total} runs) ---", self.style.pass())
+        };
+        // A run that tested nothing is worth its details although it passed.
+        let details = if passed < total || shown.is_telling { &shown.details[..] } else { &[] };
+        self.write(&[&[header], details].concat())
+    }
+
+    /// What runs failed of, and what their time went into, each from a blank line on.
+    pub fn findings(&mut self, failures: &Failures, timings: &[String]) -> io::Result<()> {
+        let lines: Vec<_> = failures.lines().into_iter().chain(timings.iter().cloned()).collect();
+        if lines.is_empty() { Ok(()) } else { self.write(&lines) }
     }
 
     /// The final line: counts of executed tests, and of those that were not run, with the reason.
@@ -141,55 +116,6 @@ impl<W: Write> Terminal<W> {
         self.write(&lines)?;
         self.is_after_table = true;
         Ok(())
-    }
-
-    /// Everything under the header.
-    fn body(&self, report: &TestReport) -> Vec<String> {
-        let style = self.style;
-        let mut block = Vec::new();
-        if style.debug
-            && let Some(returned) = &report.returned
-        {
-            block.push(format!("  return: {}", one_line(returned)));
-        }
-        if report.kind.is_brief() && report.outcome == Outcome::Passed && !style.debug {
-            block.extend(self.warnings(report));
-            return block;
-        }
-        let failed = if let Outcome::Failed { reason, location, .. } = &report.outcome {
-            let mut reason = lines(reason).into_iter();
-            block.push(format!("  reason: {}", reason.next().unwrap_or_default()));
-            block.extend(reason.map(|line| format!("          {line}")));
-            if let Some(location) = location {
-                block.push(format!("  at: {}:{}", one_line(&location.file), location.line));
-            }
-            block.push(format!("  replay: {}", replay_command(report)));
-            true
-        } else {
-            false
-        };
-        block.extend(trace_lines(report, style.debug));
-        block.extend(rule_lines(report, style));
-        block.extend(self.warnings(report));
-        if failed || style.debug || never_fired(report) {
-            block.extend(summary_lines(&report.services));
-        }
-        if failed {
-            block.extend(output_lines(&report.services));
-        }
-        block
-    }
-
-    /// What is no failure and has to be said all the same.
-    fn warnings(&self, report: &TestReport) -> Vec<String> {
-        let warning = self.style.warning();
-        let mut lines = Vec::new();
-        if report.dropped > 0 {
-            let records = counted(report.dropped, "trace record");
-            lines.push(format!("  {warning}: {records} dropped (counters are exact)"));
-        }
-        lines.extend(report.warnings.iter().map(|it| format!("  {warning}: {}", one_line(it))));
-        lines
     }
 
     /// Writes lines at once, so that nothing else comes between them. What follows a table stands

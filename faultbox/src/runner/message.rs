@@ -26,8 +26,33 @@ pub(crate) fn message(text: impl Display) {
     }
 }
 
+/// The line at the bottom of the terminal, if there is one.
+static STATUS: Mutex<Option<String>> = Mutex::new(None);
+
+/// Erases the line that the cursor is in (`console_codes(4)`).
+const ERASE: &str = "\r\x1b[K";
+
 fn write(bytes: &[u8]) {
-    let _ = stderr().write_all(bytes);
+    let status = STATUS.lock().unwrap_or_else(PoisonError::into_inner);
+    let _ = match &*status {
+        Some(line) => {
+            let text = [ERASE.as_bytes(), bytes, line.as_bytes()].concat();
+            stderr().write_all(&text)
+        }
+        None => stderr().write_all(bytes),
+    };
+}
+
+/// Shows a line at the bottom of the terminal, until the next one or `None`. Other lines on
+/// standard error go above it.
+pub(crate) fn show_status(line: Option<String>) {
+    let mut status = STATUS.lock().unwrap_or_else(PoisonError::into_inner);
+    let text = match (&*status, &line) {
+        (None, None) => return,
+        (_, line) => format!("{ERASE}{}", line.as_deref().unwrap_or_default()),
+    };
+    let _ = stderr().write_all(text.as_bytes());
+    *status = line;
 }
 
 /// Lets the calling thread speak for a run from now on.

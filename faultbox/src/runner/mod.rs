@@ -13,6 +13,8 @@ mod environment;
 mod faults;
 mod interrupt;
 mod janitor;
+mod journal;
+mod listening;
 mod loading;
 pub(crate) mod mark;
 mod message;
@@ -23,10 +25,12 @@ mod plan;
 mod pool;
 mod port;
 mod possibilities;
+mod progress;
 mod quiet;
 mod results;
 mod running_test;
 mod sandbox;
+mod schedule;
 mod service;
 mod session;
 mod shutdown;
@@ -48,7 +52,7 @@ pub(crate) use netns::enter as enter_network;
 pub(crate) use plan::Selection;
 pub(crate) use possibilities::{sandbox_cgroup, try_namespace};
 pub(crate) use session::{Session, SessionPaths};
-pub(crate) use suite::{Ending, Order};
+pub(crate) use suite::{Ending, JournalOrder, Order};
 
 /// Does what `faultbox test` was asked to do, from nothing to nothing: whatever it creates on
 /// this machine is gone when it returns, and soon after the process is killed. Must be called

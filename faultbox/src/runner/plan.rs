@@ -11,6 +11,8 @@ pub(crate) struct Selection {
     pub(crate) runs: u32,
     /// `--seed`: the first run's; each further run has the next.
     pub(crate) seed: u64,
+    /// `--until-fail`: that often at most, and no more once one has failed.
+    pub(crate) until_fail: bool,
 }
 
 impl Selection {
@@ -21,6 +23,11 @@ impl Selection {
             Some(name) => test.name == *name || test.name.strip_prefix("test_") == Some(name),
         };
         tests.iter().filter(is_chosen).cloned().collect()
+    }
+
+    /// Whether a test may have several runs.
+    pub(crate) fn is_repeated(&self) -> bool {
+        self.runs > 1
     }
 
     /// The seed of a test's `run`th run, from 0.
@@ -42,7 +49,7 @@ mod tests {
             must_fire: false,
         });
         let test = name.map(str::to_owned);
-        let chosen = Selection { test, runs: 1, seed: 0 }.choose(&tests);
+        let chosen = Selection { test, runs: 1, seed: 0, until_fail: false }.choose(&tests);
         chosen.into_iter().map(|it| it.name).collect()
     }
 
@@ -58,7 +65,7 @@ mod tests {
 
     #[test]
     fn runs_count_seeds_upwards() {
-        let all = Selection { test: None, runs: 3, seed: u64::MAX - 1 };
+        let all = Selection { test: None, runs: 3, seed: u64::MAX - 1, until_fail: false };
         assert_eq!([0, 1, 2].map(|run| all.seed_of(run)), [u64::MAX - 1, u64::MAX, 0]);
     }
 }

@@ -1,6 +1,15 @@
 //! Knowing when the services have come to rest.
+//!
+//! They rest when all their threads are asleep at one moment: nothing but time, or somebody
+//! outside, wakes them up then. Threads are looked at twice. One that sleeps both times, and has not
+//! been switched to in between (`voluntary_ctxt_switches` of `proc_pid_status(5)`), slept all the
+//! while; so if all of them did, they slept together at the end of the first look. A call that
+//! waits for the supervisor is no sleep, and is asked for between the two.
 
 use std::{
+    fs,
+    ops::Deref,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -9,15 +18,18 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::{cgroup, service::RunningService};
 use crate::{
     engine::{Record, RecordSink},
     trace::Log,
 };
 
-/// Nothing recorded for this long is rest.
+/// Nothing recorded for this long is taken for rest, too: some programs never sleep.
 const REST: Duration = Duration::from_millis(10);
-/// Some programs never rest; they are waited for no longer.
+/// Others never stop making calls; they are waited for no longer.
 const PATIENCE: Duration = Duration::from_millis(250);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_micros(100);
 
 /// Passes records on to the log and remembers when the last one came.
 #[derive(Debug)]
@@ -34,17 +46,20 @@ impl Quiet {
         Self { log, created: Instant::now(), last: AtomicU64::new(0) }
     }
 
-    /// Returns when nothing has come for 10 ms, or after 250 ms.
-    pub(crate) fn wait(&self) {
+    /// Returns when the services sleep, or nothing has come for 10 ms, or after 250 ms.
+    pub(crate) fn wait<S: Deref<Target = Vec<RunningService>>>(&self, services: &S) {
+        self.wait_for(|| are_asleep(services));
+    }
+
+    fn wait_for(&self, mut are_asleep: impl FnMut() -> bool) {
         let begin = Instant::now();
         loop {
             let last = self.created + Duration::from_nanos(self.last.load(Ordering::Relaxed));
             let now = Instant::now();
-            let rest_ends = last + REST;
-            if now >= rest_ends || now >= begin + PATIENCE {
+            if now >= last + REST || now >= begin + PATIENCE || are_asleep() {
                 return;
             }
-            thread::sleep(rest_ends.min(begin + PATIENCE) - now);
+            thread::sleep(PAUSE);
         }
     }
 }
@@ -55,6 +70,52 @@ impl RecordSink for Quiet {
         self.last.fetch_max(elapsed, Ordering::Relaxed);
         self.log.record(record);
     }
+}
+
+/// Whether there was a moment just now at which all threads of the services slept.
+fn are_asleep(services: &[RunningService]) -> bool {
+    let look = || {
+        let targets = services.iter().map(|it| it.target.cgroup());
+        let sleepers = targets.map(|it| it.and_then(|cgroup| sleepers(&cgroup)));
+        sleepers.collect::<Option<Vec<_>>>()
+    };
+    let Some(first) = look() else { return false };
+    services.iter().all(|it| it.target.is_idle()) && look().is_some_and(|second| second == first)
+}
+
+/// All threads in a cgroup, each with how often it was switched to and from; `None` if not all of
+/// them sleep.
+fn sleepers(root: &Path) -> Option<Vec<(u32, u64)>> {
+    let mut all = Vec::new();
+    for directory in cgroup::tree(root) {
+        // In a threaded cgroup (`cgroups(7)`) this fails, and the threads are above it.
+        let processes = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+        for process in processes.lines() {
+            let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else { continue };
+            for thread in threads.flatten() {
+                let Ok(status) = fs::read_to_string(thread.path().join("status")) else { continue };
+                let id = thread.file_name().to_str()?.parse().ok()?;
+                all.push((id, switches(&status)?));
+            }
+        }
+    }
+    Some(all)
+}
+
+/// How often a thread was switched to and from, from its `status`; `None` if it does not sleep.
+fn switches(status: &str) -> Option<u64> {
+    let mut sum = 0;
+    for line in status.lines() {
+        match line.split_once(':')? {
+            // Sleeping, stopped, or dead.
+            ("State", state) if !"STZX".contains(state.trim().chars().next()?) => return None,
+            ("voluntary_ctxt_switches" | "nonvoluntary_ctxt_switches", count) => {
+                sum += count.trim().parse::<u64>().ok()?;
+            }
+            _ => {}
+        }
+    }
+    Some(sum)
 }
 
 #[cfg(test)]
@@ -82,9 +143,9 @@ mod tests {
         let quiet = Quiet::new(Arc::default());
         quiet.record(record());
         let begin = Instant::now();
-        quiet.wait();
+        quiet.wait_for(|| false);
         assert!(begin.elapsed() >= Duration::from_millis(9));
-        quiet.wait();
+        quiet.wait_for(|| false);
         assert!(begin.elapsed() < Duration::from_millis(200));
     }
 
@@ -94,8 +155,36 @@ mod tests {
         // As if records came for a minute: a thread that hands them in may itself be kept waiting.
         quiet.last.store(60_000_000_000, Ordering::Relaxed);
         let begin = Instant::now();
-        quiet.wait();
+        quiet.wait_for(|| false);
         let took = begin.elapsed();
         assert!((250..2000).contains(&took.as_millis()), "{took:?}");
+    }
+
+    #[test]
+    fn who_sleeps_is_not_waited_for() {
+        let quiet = Quiet::new(Arc::default());
+        quiet.last.store(60_000_000_000, Ordering::Relaxed);
+        let mut looks = 0;
+        let begin = Instant::now();
+        quiet.wait_for(|| {
+            looks += 1;
+            looks == 3
+        });
+        assert_eq!(looks, 3);
+        assert!(begin.elapsed() < PATIENCE);
+    }
+
+    #[test]
+    fn only_a_thread_that_sleeps_has_a_count() {
+        let status = |state: &str| {
+            format!(
+                "Name:\tmy: db\nState:\t{state}\nPid:\t7\nvoluntary_ctxt_switches:\t41\n\
+                 nonvoluntary_ctxt_switches:\t1\n"
+            )
+        };
+        assert_eq!(switches(&status("S (sleeping)")), Some(42));
+        assert_eq!(switches(&status("Z (zombie)")), Some(42));
+        assert_eq!(switches(&status("R (running)")), None);
+        assert_eq!(switches(&status("D (disk sleep)")), None);
     }
 }

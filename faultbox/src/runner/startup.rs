@@ -4,6 +4,7 @@
 use std::{
     io::ErrorKind,
     net::IpAddr,
+    os::fd::AsFd as _,
     thread::{self, ScopedJoinHandle},
     time::{Duration, Instant},
 };
@@ -18,6 +19,7 @@ use super::{
     containers::{RunContainers, Started},
     environment::declared_environment,
     interrupt,
+    listening::Listening,
     output::Outputs,
     port::{self, Occupant},
     sandbox::Sandbox,
@@ -26,13 +28,20 @@ use super::{
 use crate::{
     engine::Exit,
     protocol::Limit,
+    report::{Lap, Stopwatch},
     spec::{Service, Source},
     trace::{EventKind, Log},
 };
 
-/// Pauses between two attempts of one healthcheck. They grow with the time that has passed, so
-/// that a service is noticed at most a quarter later than it was ready, and no later than this.
+/// Pauses between two attempts of one healthcheck, while nothing tells that a service listens:
+/// what is checked may be something else of it, and not every kernel lets us see. They grow with the
+/// time that has passed, so that a service is noticed at most a quarter later than it was ready,
+/// and no later than this.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
+
+/// A service is known to listen a moment before it does: so many attempts, and this far apart.
+const EAGER: u32 = 10;
+const EAGER_PAUSE: Duration = Duration::from_micros(100);
 
 /// The environment of a container.
 type Variables = Vec<(String, String)>;
@@ -51,6 +60,10 @@ pub(crate) struct Startup<'a> {
     pub(crate) in_kernel: bool,
     /// Where starts, readiness and ends are noted.
     pub(crate) log: &'a Log,
+    /// Measures what their time goes into.
+    pub(crate) watch: &'a Stopwatch,
+    /// Tells when one of them listens.
+    pub(crate) listening: &'a Listening,
     /// Called with each started service and its process id.
     pub(crate) started: &'a dyn Fn(&RunningService, u32),
     /// Called for each service that ends by itself although it was ready.
@@ -64,6 +77,8 @@ struct Check {
     begin: Instant,
     deadline: Instant,
     next: Instant,
+    /// How many attempts are made without much of a pause.
+    eager: u32,
     /// Why the last attempt before the deadline failed.
     last: Option<std::io::Error>,
 }
@@ -76,15 +91,23 @@ impl Startup<'_> {
         loop {
             // One program at a time, so that starting many does not use up the time of the first
             // healthcheck.
+            self.watch.lap(Lap::Ready);
             let has_started = self.start_next(services, &mut checks)?;
+            self.watch.lap(Lap::Spawn);
             if services.iter().all(|service| service.phase == Phase::Ready) {
                 return Ok(());
             }
             let due = checks.iter().flatten().map(|check| check.next).min();
             match due {
-                Some(due) if !has_started => wait(services, due),
+                Some(due) if !has_started => self.wait(services, due),
                 None if !has_started => return Err(Self::stuck(services)),
                 _ => {}
+            }
+            if self.listening.take() {
+                // Which of them it is, its healthcheck finds out.
+                for check in checks.iter_mut().flatten() {
+                    (check.next, check.eager) = (Instant::now(), EAGER);
+                }
             }
             self.note_ends(services)?;
             if (self.cancelled)() {
@@ -240,6 +263,19 @@ impl Startup<'_> {
         services.iter().filter_map(named).collect()
     }
 
+    /// Sleeps until a process ends or listens, the user interrupts, or `until`.
+    fn wait(&self, services: &[RunningService], until: Instant) {
+        let processes = services.iter().filter_map(RunningService::descriptor);
+        let mut descriptors: Vec<_> = processes
+            .chain(interrupt::descriptor())
+            .chain([self.listening.as_fd()])
+            .map(|it| PollFd::new(it, PollFlags::POLLIN))
+            .collect();
+        let left = until.saturating_duration_since(Instant::now());
+        // An error is a signal, and the caller looks at everything again anyway.
+        let _ = ppoll(&mut descriptors, Some(TimeSpec::from(left)), None);
+    }
+
     fn started(&self, service: &mut RunningService, check: &mut Option<Check>, pid: u32) {
         self.log.push(&service.declared.name, EventKind::ServiceStarted { pid });
         (self.started)(service, pid);
@@ -250,6 +286,7 @@ impl Startup<'_> {
                     begin: now,
                     deadline: now + healthcheck.timeout(),
                     next: now,
+                    eager: 0,
                     last: None,
                 });
             }
@@ -298,7 +335,13 @@ impl Startup<'_> {
             return Err(not_ready(&healthcheck.timed_out(check.last.as_ref().unwrap_or(&failed))));
         }
         check.last = Some(failed);
-        let pause = ((now - check.begin) / 4).clamp(PAUSES.0, PAUSES.1);
+        let pause = match check.eager.checked_sub(1) {
+            Some(left) => {
+                check.eager = left;
+                EAGER_PAUSE
+            }
+            None => ((now - check.begin) / 4).clamp(PAUSES.0, PAUSES.1),
+        };
         check.next = (now + pause).min(check.deadline);
         Ok(false)
     }
@@ -343,18 +386,6 @@ fn refuse_taken_port(services: &[RunningService], index: usize) -> Result<(), St
         }
     }
     Ok(())
-}
-
-/// Sleeps until a process ends, the user interrupts, or `until`.
-fn wait(services: &[RunningService], until: Instant) {
-    let processes = services.iter().filter_map(RunningService::descriptor);
-    let mut descriptors: Vec<_> = processes
-        .chain(interrupt::descriptor())
-        .map(|it| PollFd::new(it, PollFlags::POLLIN))
-        .collect();
-    let left = until.saturating_duration_since(Instant::now());
-    // An error is a signal, and the caller looks at everything again anyway.
-    let _ = ppoll(&mut descriptors, Some(TimeSpec::from(left)), None);
 }
 
 fn is_readable(descriptor: std::os::fd::BorrowedFd<'_>) -> bool {

@@ -2,29 +2,29 @@
 
 use std::{
     io::{self, Write},
-    iter,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
 use super::{
     containers::Containers,
-    interrupt, loading,
-    message::{Turns, message},
+    interrupt,
+    journal::{Header, Journal},
+    loading,
+    message::message,
     plan::Selection,
-    pool,
     possibilities::try_namespace,
-    results::{Patient, Results, write_document},
+    progress::Progress,
+    results::{Patient, Results, Tally, write_file},
+    schedule::{Schedule, run_all},
     session::Session,
-    test_run::{Setting, TestRun},
+    test_run::Setting,
 };
 use crate::{
     engine::{Engine, Options},
-    report::{Document, MatrixReport, Outcome, Style, Terminal, TestReport},
-    spec::{
-        Declarations, Matrix, Service, SpecError, SpecFile, TestDeclaration, TestKind, no_tests,
-    },
+    protocol::go_duration,
+    report::{AllTimings, Document, Failures, Junit, Style, Terminal},
+    spec::{Declarations, Matrix, Service, SpecError, SpecFile, TestDeclaration, no_tests},
 };
 
 /// What `faultbox test` was asked to do.
@@ -44,6 +44,12 @@ pub(crate) struct Order {
     pub(crate) json: bool,
     /// A file for the JSON document.
     pub(crate) output: Option<PathBuf>,
+    /// A file for JUnit's XML.
+    pub(crate) junit: Option<PathBuf>,
+    /// A file that gets each result as soon as there is one.
+    pub(crate) journal: Option<JournalOrder>,
+    /// What the runs' time went into is printed.
+    pub(crate) timings: bool,
     /// No log lines on standard error.
     pub(crate) quiet: bool,
     /// A rule that never fired is a failure.
@@ -52,6 +58,29 @@ pub(crate) struct Order {
     pub(crate) jobs: usize,
     /// After how many failures no more runs are begun.
     pub(crate) max_fail: Option<usize>,
+}
+
+/// A file that gets each result as soon as there is one.
+#[derive(Clone, Debug)]
+pub(crate) struct JournalOrder {
+    /// Where it is.
+    pub(crate) path: PathBuf,
+    /// Whether it may be there, and what is in it need not be run again.
+    pub(crate) resume: bool,
+}
+
+impl JournalOrder {
+    fn open(&self, order: &Order, suites: &[Suite]) -> Result<Journal, String> {
+        let files = suites.iter().map(|it| (it.file.path().to_owned(), it.file.digest()));
+        let Order { engine, timeout, strict_faults, .. } = order;
+        let flags = [
+            ("--engine", format!("{:?}", engine.choice).to_lowercase()),
+            ("--timeout", go_duration(*timeout)),
+            ("--strict-faults", if *strict_faults { "on" } else { "off" }.to_owned()),
+        ];
+        let flags = flags.map(|(name, value)| (name.to_owned(), value));
+        Journal::open(&self.path, self.resume, &Header::new(files.collect(), flags.to_vec()))
+    }
 }
 
 /// How a session ended.
@@ -80,23 +109,15 @@ impl Ending {
 }
 
 /// A file and the tests chosen of it.
-struct Suite {
-    file: SpecFile,
+pub(super) struct Suite {
+    pub(super) file: SpecFile,
     /// Services that are containers.
     containers: Vec<String>,
     /// A service that only one run can have at a time, and why.
     alone: Option<String>,
-    tests: Vec<TestDeclaration>,
+    pub(super) tests: Vec<TestDeclaration>,
     /// All that the file has.
-    matrices: Vec<Matrix>,
-}
-
-/// What has happened so far.
-#[derive(Clone, Copy, Debug, Default)]
-struct Tally {
-    passed: usize,
-    failed: usize,
-    not_run: usize,
+    pub(super) matrices: Vec<Matrix>,
 }
 
 /// Runs everything, printing blocks to `out` as tests finish.
@@ -133,41 +154,60 @@ pub(crate) fn run(order: &Order, session: &Session, out: impl Write) -> Ending {
         trace: order.engine.trace,
         timeout: order.timeout,
         debug: order.style.debug,
-        quiet: order.quiet,
+        // A night's log would be six lines for each of its runs.
+        quiet: order.quiet || (order.selection.is_repeated() && !order.style.debug),
         strict_faults: order.strict_faults,
         jobs,
     };
     let begin = Instant::now();
+    let journal = match order.journal.as_ref().map(|it| it.open(order, &loaded.suites)).transpose()
+    {
+        Ok(journal) => journal,
+        Err(error) => {
+            message(format_args!("error: {error}"));
+            return Ending::Broken;
+        }
+    };
     let mut out = Patient { out, is_gone: false };
     let mut nowhere = io::sink();
     let shown: &mut dyn Write = if order.json { &mut nowhere } else { &mut out };
-    let wants_document = order.json || order.output.is_some();
+    let schedule = Schedule::new(order, &loaded.suites);
+    let repeated = order.selection.is_repeated();
+    let known = journal.as_ref().map_or(0, Journal::known);
     let mut results = Results {
         terminal: Terminal::new(shown, order.style),
-        document: wants_document.then(Document::default),
+        document: (order.json || order.output.is_some()).then(Document::default),
+        junit: order.junit.is_some().then(|| Junit::new(repeated)),
+        timings: order.timings.then(AllTimings::default),
+        failures: Failures::default(),
+        progress: (repeated && !order.quiet).then(|| Progress::new(schedule.total(), known)),
+        tally: Tally::default(),
     };
-    let mut tally = Tally::default();
-    let printed =
-        run_all(order, setting, &loaded.suites, &mut results, &mut tally).and_then(|()| {
-            let why = match order.max_fail {
-                _ if interrupt::requested() => "interrupted".to_owned(),
-                Some(2..) => format!("stopped after {} failures", tally.failed),
-                _ => "stopped after the first failure".to_owned(),
-            };
-            results.terminal.summary(tally.passed, tally.failed, (tally.not_run, &why))
-        });
-    let document = results.document;
-    let printed = printed.and_then(|()| match document {
-        Some(document) => {
-            let first = order.files.first().map_or_else(String::new, |it| it.display().to_string());
-            let document = document.finish(&first, begin.elapsed());
-            let shown = order.json.then_some(&mut out as &mut dyn Write);
-            write_document(&document, shown, order.output.as_deref())
+    let printed = run_all(order, setting, &schedule, journal.as_ref(), &mut results);
+    let printed = printed.and_then(|()| finish(order, &schedule, &mut results));
+    let Results { document, junit, tally, .. } = results;
+    let printed = printed.and_then(|()| {
+        let first = order.files.first().map_or_else(String::new, |it| it.display().to_string());
+        let elapsed = begin.elapsed();
+        if let Some(document) = document {
+            if order.json {
+                document.write(&mut out, &first, elapsed)?;
+            }
+            if let Some(path) = &order.output {
+                write_file(path, |file| document.write(file, &first, elapsed))?;
+            }
         }
-        None => Ok(()),
+        match (junit, &order.junit) {
+            (Some(junit), Some(path)) => write_file(path, |file| junit.write(file)),
+            _ => Ok(()),
+        }
     });
     if let Err(error) = printed {
         message(format_args!("error: cannot write the results: {error}"));
+        return Ending::Broken;
+    }
+    if let Some(error) = journal.and_then(|it| it.failure()) {
+        message(format_args!("error: {error}"));
         return Ending::Broken;
     }
     match tally {
@@ -176,6 +216,23 @@ pub(crate) fn run(order: &Order, session: &Session, out: impl Write) -> Ending {
         Tally { failed: 1.., .. } => Ending::Failed,
         Tally { .. } => Ending::Passed,
     }
+}
+
+/// Prints what is to be said of all runs together, and the final line.
+fn finish(order: &Order, schedule: &Schedule<'_>, results: &mut Results<'_>) -> io::Result<()> {
+    results.progress = None;
+    let Tally { passed, failed } = results.tally;
+    let nothing = Failures::default();
+    let failures = if order.selection.is_repeated() { &results.failures } else { &nothing };
+    let timings = results.timings.as_ref().map_or_else(Vec::new, AllTimings::lines);
+    results.terminal.findings(failures, &timings)?;
+    let why = match order.max_fail {
+        _ if interrupt::requested() => "interrupted".to_owned(),
+        Some(2..) => format!("stopped after {failed} failures"),
+        _ => "stopped after the first failure".to_owned(),
+    };
+    let not_run = schedule.total().map_or(0, |all| all - passed - failed);
+    results.terminal.summary(passed, failed, (not_run, &why))
 }
 
 struct LoadedFiles {
@@ -298,112 +355,4 @@ fn jobs(order: &Order, suites: &[Suite]) -> usize {
         message(format_args!("note: runs one at a time, not {wanted}: {why}"));
     }
     1
-}
-
-/// Runs everything, side by side as far as `setting` says, and prints it in order.
-fn run_all(
-    order: &Order,
-    setting: Setting<'_>,
-    suites: &[Suite],
-    shown: &mut Results<'_>,
-    tally: &mut Tally,
-) -> io::Result<()> {
-    let runs = order.selection.runs as usize;
-    let tests: Vec<_> =
-        suites.iter().flat_map(|suite| suite.tests.iter().map(move |test| (suite, test))).collect();
-    let turns = Turns::default();
-    let is_over = AtomicBool::new(false);
-    // `None`: it was not begun.
-    let work = |number: usize| {
-        if is_over.load(Ordering::Relaxed) || interrupt::requested() {
-            return None;
-        }
-        let (suite, test) = tests[number / runs];
-        let (seed, voice) = (order.selection.seed_of(number % runs), turns.voice(number));
-        let number = number as u32 + 1;
-        Some(TestRun { setting, file: &suite.file, test, seed, number, voice: &voice }.run())
-    };
-    pool::in_order(setting.jobs, tests.len() * runs, work, |results| {
-        // Asking for the next result is saying that the one before has been printed.
-        let mut is_first = true;
-        let mut results = iter::from_fn(|| {
-            if !std::mem::take(&mut is_first) {
-                turns.next();
-            }
-            results.next().flatten()
-        });
-        print_all(order, suites, &mut results, &is_over, shown, tally)
-    })
-}
-
-/// Prints the blocks of all tests; `results` are those of their runs, in order.
-fn print_all(
-    order: &Order,
-    suites: &[Suite],
-    results: &mut dyn Iterator<Item = TestReport>,
-    is_over: &AtomicBool,
-    Results { terminal, document }: &mut Results<'_>,
-    tally: &mut Tally,
-) -> io::Result<()> {
-    for suite in suites {
-        let repeated = order.selection.runs > 1;
-        let mut matrices: Vec<MatrixReport> =
-            suite.matrices.iter().map(|it| MatrixReport::new(it.clone(), repeated)).collect();
-        for test in &suite.tests {
-            let mut reports: Vec<TestReport> = Vec::new();
-            for _ in 0..order.selection.runs {
-                // What was under way besides the last failure that is wanted does not count.
-                let report = results.next().filter(|_| !is_over.load(Ordering::Relaxed));
-                let Some(report) = report else {
-                    tally.not_run += 1;
-                    continue;
-                };
-                match report.outcome {
-                    Outcome::Passed => tally.passed += 1,
-                    Outcome::Failed { .. } => {
-                        tally.failed += 1;
-                        if order.max_fail.is_some_and(|most| tally.failed >= most) {
-                            is_over.store(true, Ordering::Relaxed);
-                        }
-                    }
-                    Outcome::Interrupted => tally.not_run += 1,
-                }
-                keep(&mut reports, report);
-                if let (Some(document), Some(report)) = (document.as_mut(), reports.last()) {
-                    document.test(report);
-                }
-            }
-            match reports.as_slice() {
-                [only] if !repeated => terminal.test(only)?,
-                reports => terminal.runs(reports)?,
-            }
-            if let TestKind::Cell { matrix, scenario, fault } = test.kind
-                && let Some(matrix) = matrices.get_mut(matrix)
-            {
-                matrix.add(scenario, fault, &reports);
-            }
-        }
-        for matrix in &matrices {
-            terminal.matrix(matrix)?;
-            if let Some(document) = document {
-                document.matrix(matrix);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Keeps a report for the block of its test. Of many runs only the first failure is shown in
-/// detail, so the others' logs need not be kept.
-fn keep(reports: &mut Vec<TestReport>, mut report: TestReport) {
-    let is_first = reports.is_empty();
-    let is_failure = |it: &TestReport| matches!(it.outcome, Outcome::Failed { .. });
-    let is_first_failure = is_failure(&report) && !reports.iter().any(is_failure);
-    if !is_first && !is_first_failure {
-        report.events = Vec::new();
-        for service in &mut report.services {
-            service.output = Vec::new();
-        }
-    }
-    reports.push(report);
 }

@@ -12,6 +12,7 @@ use std::{
 use super::{
     containers::{Containers, RunContainers},
     descriptors,
+    listening::Listening,
     message::{Voice, message, speak_for},
     output::Outputs,
     quiet::Quiet,
@@ -23,11 +24,11 @@ use super::{
     startup::Startup,
 };
 use crate::{
-    engine::{Engine, RecordSink, TraceLevel},
+    engine::{Engine, TraceLevel},
     protocol::go_duration,
     report::{
-        FailureType, Level, Outcome, PartitionReport, ServiceReport, TestReport, WindowReport,
-        log_line, nothing_fired, uncut, unfired,
+        FailureType, Lap, Level, Outcome, PartitionReport, ServiceReport, Stopwatch, TestReport,
+        Timings, WindowReport, log_line, nothing_fired, uncut, unfired,
     },
     spec::{
         FailureKind, Hook, Loaded, Location, Service, Source, SpecFile, TestDeclaration, evaluate,
@@ -88,6 +89,7 @@ struct Stage<'r, 't, 's> {
     log: &'r Arc<Log>,
     /// Prepared once it is known which services there are.
     containers: &'r OnceCell<Option<RunContainers<'s>>>,
+    watch: &'r Stopwatch,
 }
 
 /// Why a test failed.
@@ -129,6 +131,7 @@ impl<'s> TestRun<'s> {
     fn execute(self) -> TestReport {
         let Setting { engine, session, timeout, debug, .. } = self.setting;
         speak_for(Some(self.voice.clone()));
+        let watch = Stopwatch::start();
         self.say("running test", &[("test", &self.test.name)]);
         let sandbox = match Sandbox::enter(session, self.number) {
             Ok(sandbox) => sandbox,
@@ -150,7 +153,9 @@ impl<'s> TestRun<'s> {
             outputs: &outputs,
             log: &log,
             containers: &containers,
+            watch: &watch,
         };
+        watch.lap(Lap::Sandbox);
         let verdict = evaluate(self.file, &test, |loaded| self.test(loaded, stage));
         let verdict = verdict.unwrap_or_else(|error| Verdict {
             outcome: failure(FailureType::Error, error.text, error.location),
@@ -159,10 +164,12 @@ impl<'s> TestRun<'s> {
             kill: true,
         });
 
+        watch.lap(Lap::Test);
         let mut services: Vec<_> = test.services().iter().map(report_service).collect();
         // Locked for no longer than it takes: the end of the services is events, too.
         shutdown::stop(&mut test.services(), &sandbox, verdict.kill);
         test.services().clear();
+        watch.lap(Lap::Stop);
         let has_overlapped = test.has_overlapped();
         let partitions = test.partitions();
         let (windows, mut warnings) = test.into_findings();
@@ -198,6 +205,7 @@ impl<'s> TestRun<'s> {
         if restarts > 0 {
             warnings.push(format!("the tracer that delays calls was killed {restarts} times"));
         }
+        watch.lap(Lap::CleanUp);
         let outcome = match verdict.outcome {
             Outcome::Passed
                 if self.setting.strict_faults
@@ -225,25 +233,31 @@ impl<'s> TestRun<'s> {
             dropped: engine.dropped() - dropped + log.dropped(),
             warnings,
             has_overlapped,
+            timings: watch.timings(),
             ..self.failed(String::new())
         }
     }
 
     /// Starts the services, calls the test function, and says what came of it.
     fn test(self, loaded: &mut Loaded<'_, '_, '_>, stage: Stage<'_, '_, 's>) -> Verdict {
-        let Stage { test, log, .. } = stage;
+        let Stage { test, log, watch, .. } = stage;
+        watch.lap(Lap::Spec);
         let begin = Instant::now();
         let quiet = Arc::new(Quiet::new(Arc::clone(log)));
-        let sink: Arc<dyn RecordSink> = quiet.clone();
+        let listening = Listening::new(quiet.clone()).map(Arc::new);
+        let listening = listening.map_err(|error| error.to_string());
         let declared = loaded.declarations().services.clone();
-        let result = self.start(&declared, stage, &sink).and_then(|()| {
+        let result = listening.map_err(Failed::to_start);
+        let result = result.and_then(|it| self.start(&declared, stage, &it)).and_then(|()| {
             self.put_data_in_place(loaded, &declared, test)?;
             let has_checks = declared.iter().any(|it| it.healthcheck.is_some());
             if has_checks && self.setting.trace > TraceLevel::Off {
                 // What the last healthcheck has caused must not be taken for the test's doing.
-                quiet.wait();
+                quiet.wait(&test.services());
+                self.setting.engine.drain();
             }
             let timeout = self.test.timeout.unwrap_or(self.setting.timeout);
+            watch.lap(Lap::Ready);
             test.begin(timeout);
             loaded.call(&self.test.name).map_err(|failed| {
                 let reason = match failed.kind {
@@ -281,9 +295,9 @@ impl<'s> TestRun<'s> {
         self,
         declared: &[Service],
         stage: Stage<'_, '_, 's>,
-        sink: &Arc<dyn RecordSink>,
+        listening: &Arc<Listening>,
     ) -> Result<(), Failed> {
-        let Stage { test, sandbox, outputs, log, containers } = stage;
+        let Stage { test, sandbox, outputs, log, containers, watch } = stage;
         let Setting { engine, containers: all, .. } = self.setting;
         let prepared = all.of_run(self.number, self.file.path(), declared);
         let prepared = prepared.map_err(Failed::to_start)?;
@@ -292,7 +306,7 @@ impl<'s> TestRun<'s> {
         let mut services = Vec::with_capacity(declared.len());
         let mut result = Ok(());
         for (position, service) in declared.iter().enumerate() {
-            match RunningService::prepare(engine, sandbox, position, service, Arc::clone(sink)) {
+            match RunningService::prepare(engine, sandbox, position, service, listening.clone()) {
                 Ok(service) => services.push(service),
                 Err(reason) => {
                     result = Err(Failed::to_start(reason));
@@ -339,6 +353,8 @@ impl<'s> TestRun<'s> {
             containers: containers.as_ref(),
             in_kernel: engine.coverage().uses_kernel(),
             log,
+            watch,
+            listening,
             started: &started,
             ended: &|service, exit| test.note_end(service, exit),
             // The time of the test has not begun; healthchecks have their own.
@@ -427,6 +443,7 @@ impl<'s> TestRun<'s> {
             dropped: 0,
             warnings: Vec::new(),
             has_overlapped: false,
+            timings: Timings::default(),
         }
     }
 }

@@ -81,6 +81,16 @@ impl SpecFile {
         [Path::new(&self.path)].into_iter().chain(loaded)
     }
 
+    /// Of the text of the file and of all that it loads: another one if any of it has changed. Not
+    /// for use against malice.
+    pub fn digest(&self) -> String {
+        let loaded = self.library.files.iter().flat_map(|it| [&*it.path, &*it.source]);
+        let bytes = [&*self.source].into_iter().chain(loaded).flat_map(|it| it.bytes().chain([0]));
+        // FNV-1a.
+        let step = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        format!("{:016x}", bytes.fold(0xcbf2_9ce4_8422_2325, step))
+    }
+
     /// Every system call whose name, or whose family's name, is a word of the file or of one that
     /// it loads, outside of comments, in the table's order. Good for sizing the supervisor's
     /// filter, which must know the calls before a service starts; a name that the spec puts

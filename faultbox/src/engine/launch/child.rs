@@ -1,20 +1,19 @@
 //! The new process, from its birth to `execve(2)`.
 //!
-//! It is a copy of one thread of a process that may have many, so it may only do what is safe in
-//! a signal handler: system calls on memory that was prepared before. It reports through a page
-//! that both share and not through a pipe, because the filter may trap `write(2)`.
+//! It shares the memory of a process whose threads go on, or has a copy of it with whatever locks
+//! they held. So it may do nothing but system calls on what was prepared before. It reports
+//! through a page that both share and not through a pipe, because the filter may trap `write(2)`.
 
 use std::{
+    cell::Cell,
     ffi::CStr,
     io,
-    num::NonZeroUsize,
     os::fd::RawFd,
-    ptr::NonNull,
     sync::atomic::{AtomicI32, AtomicU32, Ordering},
 };
 
-use libc::{c_char, c_int, c_long, c_ulong};
-use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use libc::{c_char, c_int};
+use syscalls::{Errno, Sysno};
 
 /// What the child is about.
 #[repr(u32)]
@@ -42,9 +41,9 @@ impl Step {
     }
 }
 
-/// What the child tells.
+/// What the child tells. All zeros: nothing yet.
 #[repr(C)]
-struct Message {
+pub(super) struct Page {
     step: AtomicU32,
     /// Of the step that failed; 0: none did.
     errno: AtomicI32,
@@ -52,29 +51,11 @@ struct Message {
     listener: AtomicI32,
 }
 
-/// A [`Message`] in memory that parent and child share.
-pub(super) struct Page(NonNull<Message>);
-
 impl Page {
-    const BYTES: NonZeroUsize = NonZeroUsize::new(size_of::<Message>()).unwrap();
-
-    pub(super) fn new() -> io::Result<Self> {
-        let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: a new mapping at an address of the kernel's choice touches no other memory.
-        let start = unsafe { mmap_anonymous(None, Self::BYTES, prot, MapFlags::MAP_SHARED) }?;
-        Ok(Self(start.cast()))
-    }
-
-    fn message(&self) -> &Message {
-        // SAFETY: the mapping is aligned, zeroed, lives as long as `self`, and is only ever
-        // accessed through atomics.
-        unsafe { self.0.as_ref() }
-    }
-
     /// The step that failed, and why.
     pub(super) fn failure(&self) -> Option<(Step, io::Error)> {
-        let errno = self.message().errno.load(Ordering::Acquire);
-        let step = match self.message().step.load(Ordering::Acquire) {
+        let errno = self.errno.load(Ordering::Acquire);
+        let step = match self.step.load(Ordering::Acquire) {
             1 => Step::Join,
             2 => Step::Session,
             3 => Step::Parent,
@@ -91,15 +72,7 @@ impl Page {
     }
 
     pub(super) fn listener(&self) -> RawFd {
-        self.message().listener.load(Ordering::Acquire)
-    }
-}
-
-impl Drop for Page {
-    fn drop(&mut self) {
-        // SAFETY: the range that `new` mapped, and nothing borrows from it any more. An error
-        // would mean that it was never mapped.
-        let _ = unsafe { munmap(self.0.cast(), Self::BYTES.get()) };
+        self.listener.load(Ordering::Acquire)
     }
 }
 
@@ -116,7 +89,7 @@ pub(super) struct Child<'a> {
     /// Standard output and error; inherited if there are none.
     pub(super) output: Option<(RawFd, RawFd)>,
     /// `cgroup.procs` of the cgroup to join, unless the process was born there.
-    pub(super) join: Option<RawFd>,
+    pub(super) join: Cell<Option<RawFd>>,
     pub(super) filter: Option<&'a libc::sock_fprog>,
     /// Whether to stop before the program, until the parent sends SIGCONT. With a filter it does.
     pub(super) stands_still: bool,
@@ -125,122 +98,130 @@ pub(super) struct Child<'a> {
     pub(super) page: &'a Page,
 }
 
+/// What a system call returned, or the number of its error.
+type Returned = Result<usize, i32>;
+
+/// A system call without the C library, whose `errno` the parent may be using.
+unsafe fn call<const N: usize>(number: Sysno, arguments: [usize; N]) -> Returned {
+    let mut all = [0; 6];
+    all[..N].copy_from_slice(&arguments);
+    let [a, b, c, d, e, f] = all;
+    // SAFETY: the caller says that the arguments are right for this call.
+    unsafe { syscalls::syscall!(number, a, b, c, d, e, f) }.map_err(Errno::into_raw)
+}
+
 impl Child<'_> {
     /// Becomes the program, or ends.
     ///
     /// # Safety
     /// Only in a new process with a single thread and all signals blocked.
     pub(super) unsafe fn run(&self) -> ! {
-        // SAFETY: system calls only, as the caller promises.
+        // SAFETY: system calls only, as the caller promises; every pointer is to memory that the
+        // parent prepared.
         unsafe {
-            self.prepare();
-            self.at(Step::Execute);
-            libc::execve(self.program.as_ptr(), self.argv.as_ptr(), self.envp.as_ptr());
-            self.give_up()
+            let error = match self.prepare() {
+                Ok(()) => {
+                    self.at(Step::Execute);
+                    let (argv, envp) = (self.argv.as_ptr() as usize, self.envp.as_ptr() as usize);
+                    call(Sysno::execve, [self.program.as_ptr() as usize, argv, envp]).err()
+                }
+                Err(error) => Some(error),
+            };
+            self.page.errno.store(error.unwrap_or_default(), Ordering::Release);
+            loop {
+                // Never trapped.
+                let _ = call(Sysno::exit_group, [127]);
+            }
         }
     }
 
-    unsafe fn prepare(&self) {
-        // SAFETY: as for `run`; every pointer is to memory that the parent prepared.
+    unsafe fn prepare(&self) -> Result<(), i32> {
+        // SAFETY: as for `run`.
         unsafe {
             self.at(Step::Join);
-            if let Some(procs) = self.join {
+            if let Some(procs) = self.join.get() {
                 // "0" means the writer.
-                self.check(libc::write(procs, c"0".as_ptr().cast(), 1) as c_long);
+                call(Sysno::write, [procs as usize, c"0".as_ptr() as usize, 1])?;
             }
             if self.input.is_some() {
                 self.at(Step::Session);
-                self.check(libc::setsid().into());
+                call(Sysno::setsid, [])?;
             }
             self.at(Step::Parent);
-            self.check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as c_ulong).into());
-            if libc::getppid() != self.parent {
+            let (option, signal) = (libc::PR_SET_PDEATHSIG as usize, libc::SIGKILL as usize);
+            call(Sysno::prctl, [option, signal])?;
+            if call(Sysno::getppid, [])? != self.parent as usize {
                 // It died before the line above, so nobody will kill us.
-                *libc::__errno_location() = libc::ESRCH;
-                self.give_up();
+                return Err(libc::ESRCH);
             }
             self.at(Step::Streams);
             if let Some(input) = self.input {
-                self.check(libc::dup2(input, 0).into());
+                call(Sysno::dup3, [input as usize, 0, 0])?;
             }
             if let Some((out, err)) = self.output {
-                self.check(libc::dup2(out, 1).into());
-                self.check(libc::dup2(err, 2).into());
+                call(Sysno::dup3, [out as usize, 1, 0])?;
+                call(Sysno::dup3, [err as usize, 2, 0])?;
             }
             // Linux 5.11. Before, descriptors that others forgot to mark go on to the program.
-            libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
+            let flags = libc::CLOSE_RANGE_CLOEXEC as usize;
+            let _ = call(Sysno::close_range, [3, u32::MAX as usize, flags]);
             reset_signals();
             if let Some(filter) = self.filter {
                 self.at(Step::Filter);
-                self.supervise(filter);
+                self.supervise(filter)?;
             } else if self.stands_still {
-                self.stand_still();
+                self.stand_still()?;
             }
+            Ok(())
         }
     }
 
     /// Installs the filter and stands still until the parent has the listener: any call from
     /// then on may be trapped. Setting up comes before, and `tgkill` is never trapped.
-    unsafe fn supervise(&self, filter: &libc::sock_fprog) {
+    unsafe fn supervise(&self, filter: &libc::sock_fprog) -> Result<(), i32> {
         // SAFETY: as for `run`.
         unsafe {
-            let (process, thread) = (libc::getpid(), libc::syscall(libc::SYS_gettid));
-            let listener = install(filter);
-            self.check(listener);
-            self.page.message().listener.store(listener as i32, Ordering::Release);
-            self.check(libc::syscall(libc::SYS_tgkill, process, thread, libc::SIGSTOP));
+            let (process, thread) = (call(Sysno::getpid, [])?, call(Sysno::gettid, [])?);
+            let listener = install(filter)?;
+            self.page.listener.store(listener as i32, Ordering::Release);
+            call(Sysno::tgkill, [process, thread, libc::SIGSTOP as usize]).map(drop)
         }
     }
 
     /// Stops until the parent sends SIGCONT.
-    unsafe fn stand_still(&self) {
+    unsafe fn stand_still(&self) -> Result<(), i32> {
         // SAFETY: as for `run`.
-        unsafe { self.check(libc::kill(libc::getpid(), libc::SIGSTOP).into()) }
+        unsafe {
+            let process = call(Sysno::getpid, [])?;
+            call(Sysno::kill, [process, libc::SIGSTOP as usize]).map(drop)
+        }
     }
 
     fn at(&self, step: Step) {
-        self.page.message().step.store(step as u32, Ordering::Release);
-    }
-
-    unsafe fn check(&self, result: c_long) {
-        if result < 0 {
-            // SAFETY: as for `run`.
-            unsafe { self.give_up() }
-        }
-    }
-
-    unsafe fn give_up(&self) -> ! {
-        // SAFETY: `errno` is a thread-local; `_exit` is a system call, and never trapped.
-        unsafe {
-            self.page.message().errno.store(*libc::__errno_location(), Ordering::Release);
-            libc::_exit(127)
-        }
+        self.page.step.store(step as u32, Ordering::Release);
     }
 }
 
-/// Installs a filter with a listener, and returns the listener's number or -1.
-unsafe fn install(filter: &libc::sock_fprog) -> c_long {
-    let plain = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
+/// Installs a filter with a listener, and returns the listener's number.
+unsafe fn install(filter: &libc::sock_fprog) -> Returned {
+    let plain = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as usize;
     // Linux 5.19: a signal that arrives while the supervisor thinks does not restart the call,
     // which would make Go programs, preempted by signals all the time, spin.
-    let mut flags = plain | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
-    let set = libc::SECCOMP_SET_MODE_FILTER;
+    let mut flags = plain | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV as usize;
+    let set = libc::SECCOMP_SET_MODE_FILTER as usize;
+    let filter = std::ptr::from_ref(filter) as usize;
     // SAFETY: the filter lives and is only read.
-    let attempt = |flags: c_ulong| unsafe {
-        libc::syscall(libc::SYS_seccomp, set, flags, std::ptr::from_ref(filter))
-    };
-    // SAFETY: a thread-local.
-    let errno = || unsafe { *libc::__errno_location() };
+    let attempt = |flags| unsafe { call(Sysno::seccomp, [set, flags, filter]) };
     let mut result = attempt(flags);
-    if result < 0 && errno() == libc::EINVAL {
+    if result == Err(libc::EINVAL) {
         flags = plain;
         result = attempt(flags);
     }
-    if result < 0 && errno() == libc::EACCES {
+    if result == Err(libc::EACCES) {
         // Without CAP_SYS_ADMIN a filter needs the promise that set-user-ID programs, which it
         // could fool, gain nothing. With it they go on to work.
         // SAFETY: changes only this process.
-        unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1 as c_ulong, 0, 0, 0) };
+        let _ = unsafe { call(Sysno::prctl, [libc::PR_SET_NO_NEW_PRIVS as usize, 1]) };
         result = attempt(flags);
     }
     result
@@ -253,13 +234,14 @@ unsafe fn reset_signals() {
     const DEFAULT: [u64; 4] = [0; 4];
     /// Bytes of the kernel's signal sets.
     const SET: usize = 8;
-    let (action, nothing) = (DEFAULT.as_ptr(), std::ptr::null_mut::<u64>());
-    // SAFETY: the kernel reads no more than the constant holds, and writes nothing.
+    let action = DEFAULT.as_ptr() as usize;
+    // SAFETY: the kernel reads no more than the constant holds, and writes nothing. Dispositions
+    // are not shared with the parent, as memory is.
     unsafe {
         for signal in 1..=64 {
             // Fails for SIGKILL and SIGSTOP.
-            libc::syscall(libc::SYS_rt_sigaction, signal, action, nothing, SET);
+            let _ = call(Sysno::rt_sigaction, [signal, action, 0, SET]);
         }
-        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, action, nothing, SET);
+        let _ = call(Sysno::rt_sigprocmask, [libc::SIG_SETMASK as usize, action, 0, SET]);
     }
 }

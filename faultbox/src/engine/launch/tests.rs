@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use nix::{fcntl::OFlag, unistd::pipe2};
+
 use super::*;
 use role::{Role, in_role, program};
 

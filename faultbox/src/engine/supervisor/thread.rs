@@ -139,6 +139,15 @@ impl Supervisor {
         let _ = self.shared.wake.write(1);
     }
 
+    /// Whether no call of the target's waits to be looked at. One that is being looked at is waited
+    /// for.
+    pub(in crate::engine) fn is_idle(&self, target: u32) -> bool {
+        let watches = self.shared.watches();
+        let of_target =
+            |it: &&Watch| it.subject.as_ref().is_some_and(|subject| subject.target == target);
+        !watches.all.values().filter(of_target).any(|watch| watch.listener.has_more())
+    }
+
     /// Process trees that are alive, as far as their end has been noticed.
     #[cfg(test)]
     pub(super) fn watched(&self) -> usize {

@@ -1,7 +1,10 @@
 //! Tables, to the letter.
 
 use super::{
-    super::sample::{deny, failed, passed},
+    super::{
+        Outcome, TestReport,
+        sample::{deny, failed, passed, repetitions},
+    },
     *,
 };
 use crate::spec::TestKind;
@@ -18,6 +21,10 @@ fn run(millis: u64, fired: u64) -> TestReport {
     let report = passed("test_matrix_a_b").window("db", vec![deny("write", "EIO", fired)], |it| it);
     let kind = TestKind::Cell { matrix: 0, scenario: 0, fault: 0 };
     TestReport { duration: Duration::from_millis(millis), kind, ..report }
+}
+
+fn add(report: &mut MatrixReport, (row, column): (usize, usize), runs: &[TestReport]) {
+    report.add(row, column, &repetitions(runs, PLAIN));
 }
 
 fn failing(reason: &str) -> TestReport {
@@ -37,7 +44,7 @@ fn every_cell_has_its_verdict_and_time() {
     let mut report = MatrixReport::new(matrix(&names.0, &names.1, &[]), false);
     for (row, times) in [[210, 208, 910], [206, 205, 705]].into_iter().enumerate() {
         for (column, time) in times.into_iter().enumerate() {
-            report.add(row, column, &[run(time, 1)]);
+            add(&mut report, (row, column), &[run(time, 1)]);
         }
     }
     prints(
@@ -60,8 +67,8 @@ Result: 6/6 passed
 fn columns_are_as_wide_as_their_longest_text() {
     let faults = ["db_slow", "db_connection_reset", "x"];
     let mut report = MatrixReport::new(matrix(&["order_flow"], &faults, &[(0, 2)]), false);
-    report.add(0, 0, &[run(123_456, 1)]);
-    report.add(0, 1, &[run(210, 1)]);
+    add(&mut report, (0, 0), &[run(123_456, 1)]);
+    add(&mut report, (0, 1), &[run(210, 1)]);
     prints(
         &report,
         "
@@ -80,10 +87,10 @@ Result: 2/2 passed
 #[test]
 fn failures_and_cells_without_a_fault_are_listed() {
     let mut report = MatrixReport::new(matrix(&["a", "b"], &["x", "y", "z"], &[(1, 2)]), false);
-    report.add(0, 0, &[failing("assert_true: \x1b\nno")]);
-    report.add(0, 1, &[run(1, 0)]);
-    report.add(1, 0, &[run(2, 0)]);
-    report.add(1, 1, &[TestReport { outcome: Outcome::Interrupted, ..run(3, 0) }]);
+    add(&mut report, (0, 0), &[failing("assert_true: \x1b\nno")]);
+    add(&mut report, (0, 1), &[run(1, 0)]);
+    add(&mut report, (1, 0), &[run(2, 0)]);
+    add(&mut report, (1, 1), &[TestReport { outcome: Outcome::Interrupted, ..run(3, 0) }]);
     prints(
         &report,
         "
@@ -107,8 +114,8 @@ Note: no fault fired in: (a, y), (b, x)
 fn repeated_runs_are_counted_per_cell() {
     let mut report = MatrixReport::new(matrix(&["a"], &["x", "y"], &[]), true);
     let runs = [run(1, 0), failing("first"), failing("second")];
-    report.add(0, 0, &runs);
-    report.add(0, 1, &[run(1, 0), run(1, 1)]);
+    add(&mut report, (0, 0), &runs);
+    add(&mut report, (0, 1), &[run(1, 0), run(1, 1)]);
     prints(
         &report,
         "
@@ -130,15 +137,15 @@ Failures:
 fn a_matrix_of_which_nothing_ran_is_not_printed() {
     let mut report = MatrixReport::new(matrix(&["a"], &["x"], &[]), false);
     assert_eq!(report.lines(PLAIN), [""; 0]);
-    report.add(0, 0, &[]);
+    add(&mut report, (0, 0), &[]);
     assert_eq!(report.lines(PLAIN), [""; 0]);
 }
 
 #[test]
 fn colours_do_not_move_columns() {
     let mut report = MatrixReport::new(matrix(&["a"], &["x", "y"], &[]), false);
-    report.add(0, 0, &[run(1, 1)]);
-    report.add(0, 1, &[run(1, 1)]);
+    add(&mut report, (0, 0), &[run(1, 1)]);
+    add(&mut report, (0, 1), &[run(1, 1)]);
     let plain = report.lines(PLAIN);
     let colored = report.lines(Style { color: true, ..PLAIN });
     let bare: Vec<_> =

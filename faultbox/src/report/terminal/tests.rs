@@ -1,7 +1,10 @@
 //! Every kind of block, to the letter.
 
 use super::{
-    super::sample::{allowed, call, denied, deny, failed, passed, syscall},
+    super::{
+        Keep, Outcome, TestReport,
+        sample::{allowed, call, denied, deny, failed, passed, repetitions, syscall},
+    },
     *,
 };
 use crate::engine::Decision;
@@ -21,10 +24,22 @@ fn printed(style: Style, print: impl FnOnce(&mut Terminal<Vec<u8>>) -> io::Resul
     String::from_utf8(terminal.into_inner()).unwrap()
 }
 
+/// The block of a test, if it has one.
+fn block(terminal: &mut Terminal<Vec<u8>>, report: &TestReport) -> io::Result<()> {
+    let keep = Keep { style: terminal.style, ..Keep::default() };
+    FinishedRun::of(report, keep).map_or(Ok(()), |run| terminal.test(&run))
+}
+
+/// The block of all runs of a test.
+fn runs(terminal: &mut Terminal<Vec<u8>>, reports: &[TestReport]) -> io::Result<()> {
+    let all = repetitions(reports, terminal.style);
+    terminal.runs(&all)
+}
+
 /// Compares from the second line on of `expected`, whose first is empty for looks.
 #[track_caller]
 fn prints(report: &TestReport, style: Style, expected: &str) {
-    let text = printed(style, |terminal| terminal.test(report));
+    let text = printed(style, |terminal| block(terminal, report));
     assert!(text == expected[1..], "got:\n{text}\nexpected:{expected}");
 }
 
@@ -268,13 +283,13 @@ fn a_long_trace_is_cut_after_fifty_lines_and_debug_shows_it_all() {
     let mut report = passed("test_flood").window("db", vec![deny("write", "EIO", 170)], |test| {
         (0..170).fold(test, |test, _| test.with(denied("db", "write", "EIO").by(0, None)))
     });
-    let text = printed(PLAIN, |terminal| terminal.test(&report));
+    let text = printed(PLAIN, |terminal| block(terminal, &report));
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(lines.len(), 2 + 50 + 1 + 1);
     assert_eq!(lines[51], "    #51  db    write   deny(input/output error)");
     assert_eq!(lines[52], "    … 120 more (use --debug)");
     report.services.clear();
-    let text = printed(DEBUG, |terminal| terminal.test(&report));
+    let text = printed(DEBUG, |terminal| block(terminal, &report));
     assert_eq!(text.lines().count(), 2 + 170 + 1);
     assert!(!text.contains("more (use"));
 }
@@ -302,12 +317,12 @@ fn colour_marks_verdicts_and_warnings_and_only_when_asked_for() {
     odd.dropped = 1;
     let style = Style { color: true, ..PLAIN };
     let text = printed(style, |terminal| {
-        terminal.test(&odd)?;
-        terminal.test(&passed("test_b"))
+        block(terminal, &odd)?;
+        block(terminal, &passed("test_b"))
     });
     assert!(text.starts_with("--- \x1b[31mFAIL\x1b[0m: test_a ("), "{text:?}");
     assert!(text.contains("\n  \x1b[33mWARNING\x1b[0m: 1 trace record dropped"), "{text:?}");
     assert!(text.contains("\n--- \x1b[32mPASS\x1b[0m: test_b ("), "{text:?}");
-    let plain = printed(PLAIN, |terminal| terminal.test(&odd));
+    let plain = printed(PLAIN, |terminal| block(terminal, &odd));
     assert!(!plain.contains('\x1b'));
 }

@@ -2,7 +2,7 @@
 
 use super::{
     super::super::{Style, TestReport, sample::failed},
-    DEBUG, PLAIN, passed, printed, prints, write_failure,
+    DEBUG, PLAIN, block, passed, printed, prints, runs, write_failure,
 };
 use crate::spec::TestKind;
 
@@ -22,7 +22,7 @@ fn a_header_says_that_a_scenario_or_a_cell_has_passed() {
         );
     }
     let text = printed(PLAIN, |terminal| {
-        terminal.test(&of_kind(TestKind::FaultScenario, write_failure()))
+        block(terminal, &of_kind(TestKind::FaultScenario, write_failure()))
     });
     assert!(text.contains("syscall trace (86 events):"), "{text}");
 }
@@ -40,14 +40,14 @@ fn what_is_wrong_is_said_all_the_same() {
   WARNING: SERVICE_CRASHED: db
 ",
     );
-    let runs = [report.clone(), TestReport { warnings, ..report }];
-    let text = printed(PLAIN, |terminal| terminal.runs(&runs));
+    let twice = [report.clone(), TestReport { warnings, ..report }];
+    let text = printed(PLAIN, |terminal| runs(terminal, &twice));
     assert_eq!(
         text,
         "--- PASS: test_db_write_failure (2/2 runs) ---\n  WARNING: SERVICE_CRASHED: db\n"
     );
     let text = printed(PLAIN, |terminal| {
-        terminal.test(&of_kind(CELL, failed("test_a", "no").until(9, "db", "read")))
+        block(terminal, &of_kind(CELL, failed("test_a", "no").until(9, "db", "read")))
     });
     assert!(text.contains("  reason: no\n") && text.contains("(8 events):\n"), "{text}");
 }

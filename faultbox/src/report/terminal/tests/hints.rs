@@ -7,13 +7,13 @@ use super::{
         RuleReport, TestReport,
         sample::{allowed, call, denied, deny, passed},
     },
-    PLAIN, printed,
+    PLAIN, block, printed,
 };
 use crate::{engine::Decision, spec::FaultAction};
 
 /// The hints between the first and the last, which are always the same.
 fn hints(report: &TestReport) -> Vec<String> {
-    let text = printed(PLAIN, |terminal| terminal.test(report));
+    let text = printed(PLAIN, |terminal| block(terminal, report));
     let hints: Vec<String> =
         text.lines().filter_map(|it| it.strip_prefix("    hint: ")).map(str::to_owned).collect();
     let [first, specific @ .., last] = &*hints else { panic!("{text}") };

@@ -2,7 +2,7 @@
 
 use super::{
     super::super::sample::{allowed, call, denied, deny, passed},
-    PLAIN, printed, prints,
+    PLAIN, printed, prints, runs,
 };
 use crate::{engine::Decision, spec::FaultAction};
 
@@ -111,7 +111,7 @@ fn a_rule_that_only_allows_is_no_fault_that_failed_to_fire() {
 #[test]
 fn runs_that_all_passed_without_a_hit_still_warn() {
     let idle = passed("test_a").window("db", vec![deny("fsync", "EIO", 0)], |test| test);
-    let text = printed(PLAIN, |terminal| terminal.runs(&[idle.clone(), idle]));
+    let text = printed(PLAIN, |terminal| runs(terminal, &[idle.clone(), idle]));
     assert!(text.starts_with("--- PASS: test_a (2/2 runs) ---\n  fault rule on db: "), "{text}");
     assert!(text.contains("  WARNING: fault rules were installed but no injections fired\n"));
 }

@@ -3,9 +3,9 @@
 use super::{
     super::super::{
         MatrixReport, Outcome, Style, TestReport,
-        sample::{deny, failed, passed},
+        sample::{deny, failed, passed, repetitions},
     },
-    PLAIN, printed, write_failure,
+    PLAIN, block, printed, runs, write_failure,
 };
 use crate::spec::Matrix;
 
@@ -13,8 +13,8 @@ use crate::spec::Matrix;
 fn show_fail_leaves_passing_blocks_out() {
     let style = Style { only_failures: true, ..PLAIN };
     let text = printed(style, |terminal| {
-        terminal.test(&write_failure())?;
-        terminal.test(&failed("test_b", "assert_true: condition is false"))?;
+        block(terminal, &write_failure())?;
+        block(terminal, &failed("test_b", "assert_true: condition is false"))?;
         terminal.summary(1, 1, (0, "interrupted"))
     });
     assert!(text.starts_with("--- FAIL: test_b (200ms, seed=0) ---\n"), "{text}");
@@ -27,9 +27,9 @@ fn blocks_follow_each_other_and_the_final_line_stands_apart() {
     let mut stopped = passed("test_c");
     stopped.outcome = Outcome::Interrupted;
     let text = printed(PLAIN, |terminal| {
-        terminal.test(&passed("test_a"))?;
-        terminal.test(&passed("test_b"))?;
-        terminal.test(&stopped)?;
+        block(terminal, &passed("test_a"))?;
+        block(terminal, &passed("test_b"))?;
+        block(terminal, &stopped)?;
         terminal.summary(2, 0, (1, "interrupted"))
     });
     assert_eq!(
@@ -47,13 +47,13 @@ fn a_table_stands_apart_from_what_comes_before_and_after() {
     let matrix = Matrix { scenarios: names("a"), faults: names("x"), excluded: Vec::new() };
     let mut table = MatrixReport::new(matrix.clone(), false);
     let nothing = MatrixReport::new(matrix, false);
-    table.add(0, 0, &[passed("test_matrix_a_x")]);
+    table.add(0, 0, &repetitions(&[passed("test_matrix_a_x")], PLAIN));
     let text = printed(PLAIN, |terminal| {
-        terminal.test(&passed("test_a"))?;
+        block(terminal, &passed("test_a"))?;
         terminal.matrix(&nothing)?;
         terminal.matrix(&table)?;
         terminal.matrix(&table)?;
-        terminal.test(&passed("test_b"))?;
+        block(terminal, &passed("test_b"))?;
         terminal.matrix(&table)?;
         terminal.summary(2, 0, (0, "interrupted"))
     });
@@ -68,7 +68,7 @@ fn a_table_stands_apart_from_what_comes_before_and_after() {
 fn repeated_runs_share_a_block() {
     let run = |seed: u64| TestReport { seed, ..passed("test_a") };
     let text = printed(PLAIN, |terminal| {
-        terminal.runs(&[run(0), run(1), run(2)])?;
+        runs(terminal, &[run(0), run(1), run(2)])?;
         terminal.summary(3, 0, (0, "interrupted"))
     });
     assert_eq!(
@@ -79,7 +79,7 @@ fn repeated_runs_share_a_block() {
     );
     let style = Style { only_failures: true, ..PLAIN };
     let text = printed(style, |terminal| {
-        terminal.runs(&[run(0), run(1)])?;
+        runs(terminal, &[run(0), run(1)])?;
         terminal.summary(2, 0, (0, "interrupted"))
     });
     assert!(text.starts_with("--- PASS: all tests (2/2 runs) ---\n"), "{text}");
@@ -101,7 +101,7 @@ fn the_first_failing_run_is_shown_in_full() {
         stopped,
     ];
     let text = printed(PLAIN, |terminal| {
-        terminal.runs(&reports)?;
+        runs(terminal, &reports)?;
         terminal.summary(2, 2, (1, "interrupted"))
     });
     assert_eq!(

@@ -78,18 +78,26 @@ impl Failures {
     }
 }
 
-/// The text with `#` for every run of digits: process ids, ports and times differ in failures
-/// that are the same.
+/// The text with `#` for numbers that differ in failures that are the same: process ids, ports and
+/// addresses, which have many digits, and times, which have a unit. A status of HTTP is neither.
 fn without_numbers(text: &str) -> String {
+    /// A number of more digits than this counts for nothing.
+    const FEW: usize = 3;
     let mut pattern = String::with_capacity(text.len());
-    for character in text.chars() {
-        if !character.is_ascii_digit() {
-            pattern.push(character);
-        } else if !pattern.ends_with('#') {
-            pattern.push('#');
-        }
+    let mut rest = text;
+    while let Some(start) = rest.find(|it: char| it.is_ascii_digit()) {
+        let (before, number) = rest.split_at(start);
+        let end = number.find(|it: char| !it.is_ascii_digit()).unwrap_or(number.len());
+        let (number, after) = number.split_at(end);
+        let is_time = ["ms", "µs", "us", "ns", "s"].iter().any(|unit| {
+            let ends = |it: &str| !it.starts_with(|it: char| it.is_alphanumeric());
+            after.strip_prefix(unit).is_some_and(ends)
+        });
+        pattern.push_str(before);
+        pattern.push_str(if is_time || number.len() > FEW { "#" } else { number });
+        rest = after;
     }
-    pattern
+    pattern + rest
 }
 
 #[cfg(test)]
@@ -114,8 +122,8 @@ mod tests {
         for (seed, report) in [
             failed("test_a", "refused by port 4711"),
             passed("test_a"),
-            broken(failed("test_a", "refused by port 80")),
-            broken(failed("test_a", "refused by port 81")),
+            broken(failed("test_a", "refused by port 8000")),
+            broken(failed("test_a", "refused by port 8001")),
             failed("test_b", "refused by port 4711"),
             failed("test_a", "refused by\nport 1"),
         ]
@@ -128,7 +136,7 @@ mod tests {
             failures.lines().join("\n"),
             "
 Failures by reason and fault:
-  2× test_a: refused by port 80
+  2× test_a: refused by port 8000
       faults that fired: db write=deny(EIO)
       first seed=2: faultbox test fault-test.star --test a --seed 2
   1× test_a: refused by port 4711
@@ -141,6 +149,19 @@ Failures by reason and fault:
       faults that fired: none
       first seed=5: faultbox test fault-test.star --test a --seed 5"
         );
+    }
+
+    #[test]
+    fn numbers_that_mean_something_are_kept() {
+        for (text, pattern) in [
+            ("assert_eq: 500 != 200", "assert_eq: 500 != 200"),
+            ("pid 4711 on 127.0.0.1:38211", "pid # on 127.0.0.1:#"),
+            ("took 3ms, 12s of 1500ms", "took #ms, #s of #ms"),
+            ("2 services, 5sets", "2 services, 5sets"),
+            ("é9", "é9"),
+        ] {
+            assert_eq!(without_numbers(text), pattern);
+        }
     }
 
     #[test]

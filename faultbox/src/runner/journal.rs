@@ -308,7 +308,7 @@ mod tests {
         let place = Place::new("read-only");
         let header = header("1", "auto");
         let journal = Journal::open(&place.0, false, &header).unwrap();
-        let read_only = Flock::lock(File::open("/dev/zero").unwrap(), FlockArg::LockShared);
+        let read_only = Flock::lock(File::open("/dev/null").unwrap(), FlockArg::LockShared);
         journal.writer.lock().unwrap().file = read_only.unwrap();
         journal.add(&run(0));
         let error = journal.failure().unwrap();

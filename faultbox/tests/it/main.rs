@@ -24,6 +24,7 @@ mod lifecycle;
 mod litter;
 mod load;
 mod neighbours;
+mod nightly;
 mod output;
 mod parallel;
 mod partition;

@@ -13,7 +13,7 @@ use super::{
     Action, RecordSink, Rule, RuleCounts, RuleId, Syscall, Target, TargetId,
     arming::{self, Armed, Places},
     coverage::Coverage,
-    kernel::{EventReader, Kernel, KernelError, Rung, Sinks},
+    kernel::{self, EventReader, Kernel, KernelError, Rung, Sinks},
     parking::{Lease, Parking},
     partition::Partitions,
     supervisor::Supervisor,
@@ -113,8 +113,11 @@ impl Engine {
     /// With [`Choice::Ebpf`], when the kernel refuses tracing programs or the process lacks the
     /// privilege to load them; with the other choices, when not even the supervisor can start.
     pub fn start(options: &Options) -> Result<Self, EngineError> {
+        // Loading the object takes a tenth of a second, and only `--trace all` has use for it then.
+        let refusal = || if options.trace < TraceLevel::All { kernel::refusal() } else { None };
         let (mut kernel, refusal) = match options.choice {
             Choice::Seccomp => (None, None),
+            Choice::Auto if let Some(why) = refusal() => (None, Some(why)),
             Choice::Auto | Choice::Ebpf | Choice::Kprobe => {
                 match Kernel::load(options.trace, options.choice) {
                     Ok(kernel) => (Some(kernel), None),

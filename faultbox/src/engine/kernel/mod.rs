@@ -12,5 +12,5 @@ mod tracing_program;
 pub(super) use btf::{VMLINUX, check_types};
 pub use hooks::Rung;
 pub(super) use plain::Plain;
-pub(super) use programs::{Kernel, KernelError, OBJECT, is_denied, text};
+pub(super) use programs::{Kernel, KernelError, OBJECT, is_denied, refusal, text};
 pub(super) use ring::{EventReader, Sinks};

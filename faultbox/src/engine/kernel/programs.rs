@@ -5,6 +5,7 @@ use std::{
     collections::{HashMap, HashSet, VecDeque},
     io,
     os::fd::{AsFd as _, OwnedFd},
+    path::Path,
     sync::atomic::{AtomicU16, AtomicU64, Ordering},
 };
 
@@ -25,7 +26,7 @@ use super::{
     hooks::kind,
     plain::Plain,
     probe::{Abilities, probe},
-    tracing_program::{ProgramError, TracingLink, TracingPrograms},
+    tracing_program::{self, ProgramError, TracingLink, TracingPrograms},
 };
 
 /// Built by `cargo xtask ebpf` and committed, so that building faultbox needs stable Rust only.
@@ -89,6 +90,20 @@ pub(crate) struct Kernel {
     watches_signals: bool,
     pub(super) security: HashSet<&'static str>,
     levels: Vec<(u32, usize)>,
+}
+
+/// Why no in-kernel rung can work here, as far as that is known at once; `None`: load the object
+/// and see.
+pub(crate) fn refusal() -> Option<String> {
+    /// There if the kernel has kprobes that `perf_event_open(2)` can attach (Linux 4.17).
+    const KPROBES: &str = "/sys/bus/event_source/devices/kprobe";
+    let refused = tracing_program::refusal()?;
+    (!Path::new(KPROBES).exists()).then(|| {
+        format!(
+            "the kernel refuses tracing programs: {refused}; it has no kprobes either (that needs \
+             CONFIG_KPROBE_EVENTS=y and CONFIG_BPF_KPROBE_OVERRIDE=y)"
+        )
+    })
 }
 
 impl Kernel {

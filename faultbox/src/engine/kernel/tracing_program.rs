@@ -128,6 +128,29 @@ fn load_types(types: &[u8]) -> io::Result<OwnedFd> {
     bpf(bpf_cmd::BPF_BTF_LOAD, &mut attr)
 }
 
+/// Why the kernel takes no program of this type, whatever it does; `None` if it may take one. Much
+/// quicker than finding out by loading the object.
+pub(super) fn refusal() -> Option<io::Error> {
+    /// `r0 = 0; exit` (`linux/bpf.h`).
+    const NOTHING: [u64; 2] = [0xb7, 0x95];
+    let load = |kind: bpf_prog_type, when: u32| {
+        // SAFETY: all zeros is a valid `bpf_attr`.
+        let mut attr: bpf_attr = unsafe { zeroed() };
+        // SAFETY: the union was just zeroed, so every view of it is initialised.
+        let load = unsafe { &mut attr.__bindgen_anon_3 };
+        (load.prog_type, load.expected_attach_type) = (kind as u32, when);
+        (load.insns, load.insn_cnt) = (NOTHING.as_ptr() as u64, NOTHING.len() as u32);
+        load.license = c"GPL".as_ptr() as u64;
+        bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr)
+    };
+    // For no function: what knows the type complains of that.
+    let modify = bpf_attach_type::BPF_MODIFY_RETURN as u32;
+    let refused = load(bpf_prog_type::BPF_PROG_TYPE_TRACING, modify).err()?;
+    // Of who may not load any program, it says nothing.
+    let may_load = load(bpf_prog_type::BPF_PROG_TYPE_CGROUP_SKB, 0).is_ok();
+    (may_load && refused.kind() == io::ErrorKind::PermissionDenied).then_some(refused)
+}
+
 /// The object's programs, relocated and ready to load for any number of functions.
 pub(crate) struct TracingPrograms {
     object: Object,

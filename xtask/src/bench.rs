@@ -3,9 +3,12 @@
 //! `syscall` counts the guest instructions that each case adds to a system call: the virtual machine has one processor
 //! whose clock counts instructions (QEMU's `-icount shift=0,sleep=off`), so a nanosecond in it is an instruction, and
 //! figures repeat whatever else the host does. The measuring is done by `faultbox/examples/bench_syscall`.
+//!
+//! `runs` measures time, and compares it with a bare loop's in the same minutes: see [`runs`].
 
 mod figures;
 mod limits;
+mod runs;
 mod table;
 
 use std::{
@@ -40,6 +43,8 @@ pub(crate) struct Args {
 enum What {
     /// Guest instructions added to write(2), case by case, on kernel 6.1.
     Syscall(Syscall),
+    /// Milliseconds per run, beside the bare start and stop of the services; natively and on kernel 6.1.
+    Runs(runs::Runs),
 }
 
 #[derive(clap::Args, Default)]
@@ -54,7 +59,10 @@ struct Syscall {
 
 /// Measures, prints the table, and compares or commits the figures if asked.
 pub(crate) fn run(project: &Project, args: &Args) -> Result<ExitCode> {
-    let What::Syscall(args) = &args.what;
+    let args = match &args.what {
+        What::Syscall(args) => args,
+        What::Runs(args) => return runs::run(project, args),
+    };
     let figures = measure(project)?;
     if args.bless {
         bless(project, &figures)?;

@@ -61,6 +61,7 @@ impl Docker {
     }
 
     /// Removes a network. One that is gone is fine; one that is in use is not.
+    #[cfg(test)]
     pub(crate) fn remove_network(&self, id: &str) -> Result<(), DockerError> {
         self.block(self.remove_bridge(id))
     }

@@ -35,6 +35,9 @@ pub(crate) struct Containers<'s> {
     /// Whether an image can be used, by its name or the directory that it is built from.
     images: Mutex<HashMap<String, Result<String, String>>>,
     kept: Mutex<Kept>,
+    /// Networks that the next runs can have: making one and removing it again takes Docker longer
+    /// than a container.
+    free: Arc<Mutex<Vec<Network>>>,
     remover: Mutex<Option<Remover>>,
 }
 
@@ -49,10 +52,10 @@ struct Kept {
     seeded: HashSet<(String, String)>,
 }
 
-/// Containers and networks to be removed.
+/// Containers to be removed, and the network that is free afterwards.
 struct Remains {
     containers: Vec<String>,
-    network: Option<String>,
+    network: Option<Network>,
 }
 
 /// The thread that removes them.
@@ -70,6 +73,7 @@ impl<'s> Containers<'s> {
             machine: own_network(),
             images: Mutex::default(),
             kept: Mutex::default(),
+            free: Arc::default(),
             remover: Mutex::default(),
         }
     }
@@ -105,6 +109,9 @@ impl<'s> Containers<'s> {
         let mut network = None;
         if has_own {
             let create = || {
+                if let Some(network) = lock(&self.free).pop() {
+                    return Ok(network);
+                }
                 let name = format!("faultbox-{}-{run}", self.session.id());
                 let created = docker.create_network(&name, &self.session.id().to_string());
                 created.map_err(|error| error.to_string())
@@ -180,8 +187,8 @@ impl<'s> Containers<'s> {
         let mut remover = lock(&self.remover);
         if remover.is_none() {
             let (sender, receiver) = sync_channel::<Remains>(WAITING);
-            let docker = docker.clone();
-            let work = move || receiver.iter().for_each(|it| it.remove(&docker));
+            let (docker, free) = (docker.clone(), Arc::clone(&self.free));
+            let work = move || receiver.iter().for_each(|it| it.remove(&docker, &free));
             if let Ok(thread) = thread::Builder::new().name("remove".to_owned()).spawn(work) {
                 *remover = Some(Remover { sender, thread });
             }
@@ -218,15 +225,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Remains {
-    fn remove(self, docker: &Docker) {
+    fn remove(self, docker: &Docker, free: &Mutex<Vec<Network>>) {
         let warn = |error: DockerError| message(format_args!("warning: {error}"));
-        thread::scope(|scope| {
-            for id in &self.containers {
-                scope.spawn(move || docker.remove(id).map_err(warn));
-            }
+        let are_gone = thread::scope(|scope| {
+            let all: Vec<_> = self
+                .containers
+                .iter()
+                .map(|id| scope.spawn(move || docker.remove(id).map_err(warn).is_ok()))
+                .collect();
+            all.into_iter().all(|it| it.join().unwrap_or(false))
         });
-        if let Some(network) = &self.network {
-            let _ = docker.remove_network(network).map_err(warn);
+        // A container that is still there would answer to the name of the next run's.
+        if let Some(network) = self.network.filter(|_| are_gone) {
+            lock(free).push(network);
         }
     }
 }
@@ -374,7 +385,7 @@ impl Drop for RunContainers<'_> {
     fn drop(&mut self) {
         let made = std::mem::take(&mut *lock(&self.made));
         let containers: Vec<_> = made.into_iter().map(|(id, _)| id).collect();
-        let network = self.network.take().filter(|_| !self.is_network_kept).map(|it| it.id);
+        let network = self.network.take().filter(|_| !self.is_network_kept);
         if !containers.is_empty() || network.is_some() {
             self.session.remove(&self.docker, Remains { containers, network });
         }

@@ -37,7 +37,7 @@ use crate::{
 /// what is checked may be something else of it, and not every kernel lets us see. They grow with the
 /// time that has passed, so that a service is noticed at most a quarter later than it was ready,
 /// and no later than this.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
+const PAUSES: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(20));
 
 /// A service is known to listen a moment before it does: so many attempts, and this far apart.
 const EAGER: u32 = 10;

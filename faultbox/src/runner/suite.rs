@@ -29,6 +29,7 @@ use crate::{
 
 /// What `faultbox test` was asked to do.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag that stands for itself")]
 pub(crate) struct Order {
     /// The specs, in the order to run them.
     pub(crate) files: Vec<PathBuf>,

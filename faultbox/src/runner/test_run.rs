@@ -116,6 +116,45 @@ struct Verdict {
     kill: bool,
 }
 
+/// What an engine has let pass so far that it should not have.
+#[derive(Clone, Copy)]
+struct Gaps {
+    misses: u64,
+    undelayed: u64,
+    restarts: u64,
+}
+
+impl Gaps {
+    fn of(engine: &Engine) -> Self {
+        let (misses, undelayed) = (engine.misses(), engine.undelayed());
+        Self { misses, undelayed, restarts: engine.tracer_restarts() }
+    }
+
+    /// What has come since, in words.
+    fn since(self, engine: &Engine) -> Vec<String> {
+        let now = Self::of(engine);
+        let counts = [
+            now.misses - self.misses,
+            now.undelayed - self.undelayed,
+            now.restarts - self.restarts,
+        ];
+        let [unexamined, undelayed, restarts] = counts;
+        let texts = [
+            format!(
+                "{unexamined} calls passed unexamined (their path was not in memory, or the \
+                 kernel skipped a hook)"
+            ),
+            format!(
+                "{undelayed} calls ran undelayed (their thread was not traced yet, or by another \
+                 tracer)"
+            ),
+            format!("the tracer that delays calls was killed {restarts} times"),
+        ];
+        let some = counts.into_iter().zip(texts).filter(|(count, _)| *count > 0);
+        some.map(|(_, text)| text).collect()
+    }
+}
+
 impl<'s> TestRun<'s> {
     /// Runs the test. The thread, its network namespace and the services are gone when this
     /// returns.
@@ -143,8 +182,7 @@ impl<'s> TestRun<'s> {
             Err(error) => return self.failed(format!("cannot capture output: {error}")),
         };
         let log = Arc::new(Log::new(Names::default()));
-        let (dropped, misses) = (engine.dropped(), engine.misses());
-        let (undelayed, restarts) = (engine.undelayed(), engine.tracer_restarts());
+        let (dropped, gaps) = (engine.dropped(), Gaps::of(engine));
         let test = RunningTest::new(engine, &sandbox, &log, timeout, self.seed);
         let containers = OnceCell::new();
         let stage = Stage {
@@ -190,21 +228,7 @@ impl<'s> TestRun<'s> {
             }
         }
         services.sort_by(|a, b| a.name.cmp(&b.name));
-        let unexamined = engine.misses() - misses;
-        if unexamined > 0 {
-            warnings
-                .push(format!("{unexamined} calls passed unexamined (their path was not in memory, or the kernel skipped a hook)"));
-        }
-        let undelayed = engine.undelayed() - undelayed;
-        if undelayed > 0 {
-            warnings.push(format!(
-                "{undelayed} calls ran undelayed (their thread was not traced yet, or by another tracer)"
-            ));
-        }
-        let restarts = engine.tracer_restarts() - restarts;
-        if restarts > 0 {
-            warnings.push(format!("the tracer that delays calls was killed {restarts} times"));
-        }
+        warnings.extend(gaps.since(engine));
         watch.lap(Lap::CleanUp);
         let outcome = match verdict.outcome {
             Outcome::Passed

@@ -105,9 +105,10 @@ type Returned = Result<usize, i32>;
 unsafe fn call<const N: usize>(number: Sysno, arguments: [usize; N]) -> Returned {
     let mut all = [0; 6];
     all[..N].copy_from_slice(&arguments);
-    let [a, b, c, d, e, f] = all;
+    let [first, second, third, fourth, fifth, sixth] = all;
     // SAFETY: the caller says that the arguments are right for this call.
-    unsafe { syscalls::syscall!(number, a, b, c, d, e, f) }.map_err(Errno::into_raw)
+    unsafe { syscalls::syscall!(number, first, second, third, fourth, fifth, sixth) }
+        .map_err(Errno::into_raw)
 }
 
 impl Child<'_> {
@@ -170,7 +171,7 @@ impl Child<'_> {
                 self.at(Step::Filter);
                 self.supervise(filter)?;
             } else if self.stands_still {
-                self.stand_still()?;
+                stand_still()?;
             }
             Ok(())
         }
@@ -188,17 +189,17 @@ impl Child<'_> {
         }
     }
 
-    /// Stops until the parent sends SIGCONT.
-    unsafe fn stand_still(&self) -> Result<(), i32> {
-        // SAFETY: as for `run`.
-        unsafe {
-            let process = call(Sysno::getpid, [])?;
-            call(Sysno::kill, [process, libc::SIGSTOP as usize]).map(drop)
-        }
-    }
-
     fn at(&self, step: Step) {
         self.page.step.store(step as u32, Ordering::Release);
+    }
+}
+
+/// Stops until the parent sends SIGCONT.
+unsafe fn stand_still() -> Result<(), i32> {
+    // SAFETY: as for `Child::run`.
+    unsafe {
+        let process = call(Sysno::getpid, [])?;
+        call(Sysno::kill, [process, libc::SIGSTOP as usize]).map(drop)
     }
 }
 

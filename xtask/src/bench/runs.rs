@@ -35,8 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(clap::Args)]
 pub(crate) struct Runs {
     /// How many runs a night has.
-    #[arg(long, default_value_t = 1000)]
-    runs: usize,
+    #[arg(long = "runs", value_name = "N", default_value_t = 1000)]
+    count: usize,
     /// Measure with this binary, here, and in no virtual machine; as the guest does.
     #[arg(long, value_name = "FAULTBOX")]
     here: Option<std::path::PathBuf>,
@@ -67,7 +67,7 @@ pub(crate) fn run(project: &Project, args: &Runs) -> Result<ExitCode> {
         built.iter().find(|it| it.name == "faultbox" && it.kind == artifacts::Kind::Binary);
     let binary = &binary.context("cargo has built no faultbox")?.executable;
     crate::build::programs(project, false)?;
-    println!("natively, release build, {} runs a night:", args.runs);
+    println!("natively, release build, {} runs a night:", args.count);
     let rows = measure(project.root(), binary, args)?;
     run::print(table(&rows).as_bytes());
     println!("\nin the virtual machine, kernel 6.1, --engine ebpf, {RUNS_IN_GUEST} runs a night:");
@@ -104,7 +104,7 @@ fn measure(root: &Path, binary: &Path, args: &Runs) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     let mut bare = [0.0; 2];
     for (jobs, bare) in (1..).zip(&mut bare) {
-        *bare = bare_loop(root, args.runs, jobs)?;
+        *bare = bare_loop(root, args.count, jobs)?;
         let title = format!("start and stop of the two services by a bare loop, {jobs} at a time");
         rows.push(Row { title, per_run: *bare, yardstick: None });
     }
@@ -130,7 +130,7 @@ fn measure(root: &Path, binary: &Path, args: &Runs) -> Result<Vec<Row>> {
     let title = "faultbox test of one trivial test, start to exit, median of 20".to_owned();
     rows.push(Row { title, per_run: trivial, yardstick: None });
     for (jobs, bare) in (1..).zip(bare) {
-        let (runs, jobs) = (args.runs.to_string(), jobs.to_string());
+        let (runs, jobs) = (args.count.to_string(), jobs.to_string());
         let begin = Instant::now();
         let mut command = test(SPEC, &["--runs", &runs, "-j", &jobs]);
         let status = command.stdout(Stdio::null()).status()?;
@@ -138,7 +138,7 @@ fn measure(root: &Path, binary: &Path, args: &Runs) -> Result<Vec<Row>> {
         ensure!(status.code() == Some(2), "{SPEC} ended with {status}");
         let elapsed = begin.elapsed();
         let title = format!("{runs} runs with -j {jobs}: {:.1} s", elapsed.as_secs_f64());
-        let per_run = milliseconds(elapsed) / args.runs as f64;
+        let per_run = milliseconds(elapsed) / args.count as f64;
         rows.push(Row { title, per_run, yardstick: Some(bare) });
     }
     Ok(rows)

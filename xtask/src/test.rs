@@ -224,6 +224,9 @@ const KERNEL_TESTS: &[&str] = &[
     "events::a",
     "generate::a25",
     "side_by_side::a_seed",
+    "nightly::a_night_that_was_killed",
+    "nightly::failures_are",
+    "nightly::many_failures",
 ];
 /// Of these: a user's way through, on the other kernels.
 const TUTORIAL: &[&str] = &["tutorial::"];

@@ -17,6 +17,7 @@ pub struct Failures {
 /// Failures that are alike.
 #[derive(Clone, Debug)]
 struct Kind {
+    file: String,
     test: String,
     /// With every number replaced.
     pattern: String,
@@ -33,14 +34,17 @@ impl Failures {
     pub fn add(&mut self, run: &FinishedRun) {
         let Some(failure) = &run.failure else { return };
         let pattern = without_numbers(&failure.reason);
-        let same = self
-            .kinds
-            .iter_mut()
-            .find(|it| it.test == run.name && it.pattern == pattern && it.fired == run.fired);
+        let same = self.kinds.iter_mut().find(|it| {
+            it.file == run.file
+                && it.test == run.name
+                && it.pattern == pattern
+                && it.fired == run.fired
+        });
         if let Some(kind) = same {
             kind.count += 1;
         } else if self.kinds.len() < MOST {
             self.kinds.push(Kind {
+                file: run.file.clone(),
                 test: run.name.clone(),
                 pattern,
                 fired: run.fired.clone(),

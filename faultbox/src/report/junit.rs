@@ -32,12 +32,13 @@ impl Junit {
         let mut case = TestCase::new(format!("{}{seed}", one_line(&run.name)), status);
         case.set_classname(one_line(&run.file));
         case.set_time(run.duration);
-        let last = self.suites.last().is_some_and(|it| it.name.as_str() == one_line(&run.file));
-        if !last {
-            self.suites.push(TestSuite::new(one_line(&run.file)));
-        }
-        if let Some(suite) = self.suites.last_mut() {
+        let name = one_line(&run.file);
+        if let Some(suite) = self.suites.iter_mut().find(|it| it.name.as_str() == name) {
             suite.add_test_case(case);
+        } else {
+            let mut suite = TestSuite::new(name);
+            suite.add_test_case(case);
+            self.suites.push(suite);
         }
     }
 

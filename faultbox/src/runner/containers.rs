@@ -109,8 +109,11 @@ impl<'s> Containers<'s> {
         let mut network = None;
         if has_own {
             let create = || {
-                if let Some(network) = lock(&self.free).pop() {
-                    return Ok(network);
+                while let Some(network) = { lock(&self.free).pop() } {
+                    // Somebody may have tidied up meanwhile (`docker network prune`).
+                    if docker.network(&network.id).is_ok() {
+                        return Ok(network);
+                    }
                 }
                 let name = format!("faultbox-{}-{run}", self.session.id());
                 let created = docker.create_network(&name, &self.session.id().to_string());

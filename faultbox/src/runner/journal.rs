@@ -21,6 +21,7 @@ use crate::report::FinishedRun;
 
 /// Of the lines' form.
 const VERSION: u32 = 1;
+const NO_JOURNAL: &str = "it is no journal of faultbox's; name another file";
 /// The longest line, in bytes.
 const LONGEST: u64 = 256 << 20;
 /// How much of a night a machine that loses power may lose.
@@ -192,11 +193,19 @@ fn read(file: &File, header: &Header) -> Result<(HashMap<Key, FinishedRun>, u64)
         let line = lines.by_ref().take(LONGEST).read_until(b'\n', &mut text);
         let length = line.map_err(|error| error.to_string())?;
         if text.pop() != Some(b'\n') {
+            if length as u64 == LONGEST {
+                return Err(format!("line {number} is too long"));
+            }
+            let first = serde_json::to_vec(header).unwrap_or_default();
+            // What is written over must be ours. (`pop` has taken the last byte.)
+            if number == 1 && !first.starts_with(&text) {
+                return Err(NO_JOURNAL.to_owned());
+            }
             return Ok((known, end));
         }
         if number == 1 {
-            let first = serde_json::from_slice::<Header>(&text)
-                .map_err(|_| "it is no journal of faultbox's; name another file".to_owned())?;
+            let first =
+                serde_json::from_slice::<Header>(&text).map_err(|_| NO_JOURNAL.to_owned())?;
             if let Some(why) = header.difference(&first) {
                 return Err(format!("{why}; remove it to start anew"));
             }
@@ -301,6 +310,12 @@ mod tests {
         let error = open(true, header("1", "auto")).unwrap_err();
         assert!(error.contains("no journal of faultbox's"), "{error}");
         assert_eq!(fs::read_to_string(&place.0).unwrap(), "my diary\n");
+        fs::write(&place.0, "my secret").unwrap();
+        assert!(open(true, header("1", "auto")).is_err());
+        assert_eq!(fs::read_to_string(&place.0).unwrap(), "my secret");
+        // Its own first line, cut short.
+        fs::write(&place.0, "{\"version\":1,\"fil").unwrap();
+        assert_eq!(open(true, header("1", "auto")).unwrap().known(), 0);
     }
 
     #[test]

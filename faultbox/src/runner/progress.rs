@@ -52,7 +52,8 @@ impl Progress {
         }
         let line = self.line(now - self.begin);
         if self.is_terminal {
-            show_status(Some(line));
+            // Without wrapping (`console_codes(4)`), or a narrow terminal would keep a row each time.
+            show_status(Some(format!("\x1b[?7l{line}\x1b[?7h")));
             self.next = now + PAUSES.0;
         } else {
             message(format_args!("progress: {line}"));

@@ -1,10 +1,12 @@
 //! Knowing when the services have come to rest.
 //!
-//! They rest when all their threads are asleep at one moment: nothing but time, or somebody
-//! outside, wakes them up then. Threads are looked at twice. One that sleeps both times, and has not
-//! been switched to in between (`voluntary_ctxt_switches` of `proc_pid_status(5)`), slept all the
-//! while; so if all of them did, they slept together at the end of the first look. A call that
-//! waits for the supervisor is no sleep, and is asked for between the two.
+//! They rest when all their threads are asleep at one moment: nothing but time, what the kernel does
+//! for them meanwhile (`io_uring`), or somebody outside wakes them up then. Threads are looked at
+//! several times. One that sleeps each time, and has not been switched away from in between
+//! (`voluntary_ctxt_switches` of `proc_pid_status(5)`), slept all the while; so if all of them did,
+//! they slept together at the end of the first look. (A third look is for the thread that is about to
+//! sleep, and shows so already.) A call that waits for the supervisor is no sleep, and is asked for
+//! after the first.
 
 use std::{
     fs,
@@ -80,7 +82,8 @@ fn are_asleep(services: &[RunningService]) -> bool {
         sleepers.collect::<Option<Vec<_>>>()
     };
     let Some(first) = look() else { return false };
-    services.iter().all(|it| it.target.is_idle()) && look().is_some_and(|second| second == first)
+    services.iter().all(|it| it.target.is_idle())
+        && (0..2).all(|_| look().is_some_and(|again| again == first))
 }
 
 /// All threads in a cgroup, each with how often it was switched to and from; `None` if not all of
@@ -91,6 +94,10 @@ fn sleepers(root: &Path) -> Option<Vec<(u32, u64)>> {
         // In a threaded cgroup (`cgroups(7)`) this fails, and the threads are above it.
         let processes = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
         for process in processes.lines() {
+            // How one is shown that is in none of our PID namespaces.
+            if process == "0" {
+                return None;
+            }
             let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else { continue };
             for thread in threads.flatten() {
                 let Ok(status) = fs::read_to_string(thread.path().join("status")) else { continue };

@@ -1,8 +1,12 @@
 //! All runs of a session: which comes when, what becomes of each, and what is printed of it.
 
 use std::{
+    collections::BTreeSet,
     io, iter,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
 use super::{
@@ -15,7 +19,7 @@ use super::{
     test_run::{Setting, TestRun},
 };
 use crate::{
-    report::{FinishedRun, Keep, MatrixReport, Repetitions},
+    report::{FinishedRun, Keep, MatrixReport, Repetitions, Style},
     spec::{TestDeclaration, TestKind},
 };
 
@@ -38,7 +42,7 @@ impl<'a> Schedule<'a> {
 
     /// How many runs there are; `None`: as many as it takes.
     pub(super) fn total(&self) -> Option<usize> {
-        (!self.until_fail).then(|| self.count())
+        (!self.until_fail || self.runs < u32::MAX as usize).then(|| self.count())
     }
 
     fn count(&self) -> usize {
@@ -65,11 +69,20 @@ pub(super) fn run_all(
 ) -> io::Result<()> {
     let turns = Turns::default();
     let keep = Keep {
-        style: order.style,
+        // Another terminal, or none, may get to see what the journal keeps.
+        style: Style { color: order.style.color && journal.is_none(), ..order.style },
         repeated: order.selection.is_repeated(),
         document: results.document.is_some() || journal.is_some(),
     };
     let is_over = AtomicBool::new(false);
+    let failed = Mutex::new(BTreeSet::new());
+    // Whether enough of those before it have failed, so that it would not count.
+    let is_needless = |number: usize| {
+        order.max_fail.is_some_and(|most| {
+            let failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+            failed.range(..number).take(most).count() == most
+        })
+    };
     let begun = AtomicUsize::new(0);
     // `None`: it was not begun, or interrupted.
     let work = |number: usize| {
@@ -77,13 +90,24 @@ pub(super) fn run_all(
         let (suite, test) = schedule.tests[test];
         let seed = order.selection.seed_of(run);
         let known = journal.and_then(|it| it.take(suite.file.path(), &test.name, seed));
-        if known.is_some() || is_over.load(Ordering::Relaxed) || interrupt::requested() {
-            return known;
+        let note = |run: &FinishedRun| {
+            if !run.has_passed() {
+                failed.lock().unwrap_or_else(PoisonError::into_inner).insert(number);
+            }
+        };
+        if let Some(known) = known {
+            note(&known);
+            return Some(known);
+        }
+        if is_over.load(Ordering::Relaxed) || interrupt::requested() || is_needless(number) {
+            return None;
         }
         begun.fetch_max(number + 1, Ordering::Relaxed);
-        let (voice, number) = (turns.voice(number), number as u32 + 1);
-        let run = TestRun { setting, file: &suite.file, test, seed, number, voice: &voice };
+        let (voice, position) = (turns.voice(number), number as u32 + 1);
+        let run =
+            TestRun { setting, file: &suite.file, test, seed, number: position, voice: &voice };
         let run = FinishedRun::of(&run.run(), keep)?;
+        note(&run);
         if let Some(journal) = journal {
             journal.add(&run);
             if journal.failure().is_some() {

@@ -76,6 +76,7 @@ impl JournalOrder {
         let Order { engine, timeout, strict_faults, .. } = order;
         let flags = [
             ("--engine", format!("{:?}", engine.choice).to_lowercase()),
+            ("--trace", format!("{:?}", engine.trace).to_lowercase()),
             ("--timeout", go_duration(*timeout)),
             ("--strict-faults", if *strict_faults { "on" } else { "off" }.to_owned()),
         ];
@@ -185,7 +186,9 @@ pub(crate) fn run(order: &Order, session: &Session, out: impl Write) -> Ending {
         tally: Tally::default(),
     };
     let printed = run_all(order, setting, &schedule, journal.as_ref(), &mut results);
-    let printed = printed.and_then(|()| finish(order, &schedule, &mut results));
+    let failure = journal.as_ref().and_then(Journal::failure);
+    let broken = failure.as_ref().map(|_| "the journal cannot be written");
+    let printed = printed.and_then(|()| finish(order, &schedule, broken, &mut results));
     let Results { document, junit, tally, .. } = results;
     let printed = printed.and_then(|()| {
         let first = order.files.first().map_or_else(String::new, |it| it.display().to_string());
@@ -207,7 +210,7 @@ pub(crate) fn run(order: &Order, session: &Session, out: impl Write) -> Ending {
         message(format_args!("error: cannot write the results: {error}"));
         return Ending::Broken;
     }
-    if let Some(error) = journal.and_then(|it| it.failure()) {
+    if let Some(error) = failure {
         message(format_args!("error: {error}"));
         return Ending::Broken;
     }
@@ -220,7 +223,12 @@ pub(crate) fn run(order: &Order, session: &Session, out: impl Write) -> Ending {
 }
 
 /// Prints what is to be said of all runs together, and the final line.
-fn finish(order: &Order, schedule: &Schedule<'_>, results: &mut Results<'_>) -> io::Result<()> {
+fn finish(
+    order: &Order,
+    schedule: &Schedule<'_>,
+    broken: Option<&str>,
+    results: &mut Results<'_>,
+) -> io::Result<()> {
     results.progress = None;
     let Tally { passed, failed } = results.tally;
     let nothing = Failures::default();
@@ -229,6 +237,7 @@ fn finish(order: &Order, schedule: &Schedule<'_>, results: &mut Results<'_>) -> 
     results.terminal.findings(failures, &timings)?;
     let why = match order.max_fail {
         _ if interrupt::requested() => "interrupted".to_owned(),
+        _ if broken.is_some() => broken.unwrap_or_default().to_owned(),
         Some(2..) => format!("stopped after {failed} failures"),
         _ => "stopped after the first failure".to_owned(),
     };

@@ -35,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(clap::Args)]
 pub(crate) struct Runs {
     /// How many runs a night has.
-    #[arg(long = "runs", value_name = "N", default_value_t = 1000)]
+    #[arg(long = "runs", value_name = "N", default_value_t = 1000, value_parser = at_least_two)]
     count: usize,
     /// Measure with this binary, here, and in no virtual machine; as the guest does.
     #[arg(long, value_name = "FAULTBOX")]
@@ -185,8 +185,11 @@ fn start_and_stop(root: &Path, [db_port, api_port]: [u16; 2]) -> Result<()> {
         let mut command = Command::new(root.join("bin").join(program));
         command.env_clear().env("PORT", port.to_string()).env("DB_ADDR", db);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().with_context(|| format!("cannot start {program}"))?;
-        await_port(port).map(|()| child)
+        let mut child = command.spawn().with_context(|| format!("cannot start {program}"))?;
+        await_port(port)?;
+        // Or it was somebody else who answered.
+        ensure!(child.try_wait()?.is_none(), "{program} cannot listen on port {port}");
+        anyhow::Ok(child)
     };
     let mut db = start("mock-db", db_port, "")?;
     let mut api = start("mock-api", api_port, &format!("localhost:{db_port}"))?;
@@ -222,4 +225,8 @@ fn table(rows: &[Row]) -> String {
         let _ = writeln!(text, "| {title} | {per_run:.2} | {ratio} |");
     }
     text
+}
+
+fn at_least_two(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|it| *it >= 2).ok_or_else(|| "a number from 2 on".to_owned())
 }

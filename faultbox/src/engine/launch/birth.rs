@@ -22,10 +22,11 @@ use nix::{
     fcntl::OFlag,
     sys::{
         mman::{MapFlags, ProtFlags, mmap_anonymous, munmap},
-        signal::{SigSet, SigmaskHow},
+        signal::{SigSet, SigmaskHow, Signal, kill},
         stat::Mode,
+        wait::waitpid,
     },
-    unistd::pipe2,
+    unistd::{Pid, pipe2},
 };
 
 use super::{
@@ -182,7 +183,11 @@ fn clone_once(
     before.thread_set_mask()?;
     let pid = result? as u32;
     if method == Method::Fork {
-        return Process::open(pid);
+        return Process::open(pid).inspect_err(|_| {
+            // Nobody else knows of it.
+            let child = Pid::from_raw(pid.cast_signed());
+            let _ = kill(child, Signal::SIGKILL).and_then(|()| waitpid(child, None));
+        });
     }
     // SAFETY: the kernel made the descriptor for us.
     Ok(Process::new(pid, unsafe { OwnedFd::from_raw_fd(pidfd) }))

@@ -166,6 +166,20 @@ fn tests_are_repeated_until_one_fails() {
 }
 
 #[test]
+fn no_run_is_begun_after_the_last_failure_that_is_wanted() {
+    let spec =
+        "def test_a():\n    pass\n\ndef test_b():\n    fail(\"b\")\n\ndef test_c():\n    pass\n";
+    let place = Place::new();
+    let spec = place.spec("three.star", spec);
+    let path = place.path.join("night.jsonl");
+    let flags = ["--runs", "2", "--fail-fast", "--journal", path.to_str().unwrap()];
+    let run = place.test(&[&[spec.as_str()], &flags[..]].concat()).expect(2);
+    run.prints("\n2 passed, 1 failed, 3 not run (stopped after the first failure)\n");
+    let text = fs::read_to_string(path).unwrap();
+    assert_eq!(text.lines().count(), 1 + 3, "{text}");
+}
+
+#[test]
 fn integration_servers_and_the_curious_are_told_more() {
     let place = Place::new();
     let junit = place.path.join("junit.xml");

@@ -11,6 +11,7 @@ mod descriptors;
 mod direction;
 mod environment;
 mod faults;
+mod gaps;
 mod interrupt;
 mod janitor;
 mod journal;

@@ -64,6 +64,7 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
                 c_string(&name)
             })
             .collect::<Result<_, _>>()?,
+        mounts: None,
         output: None,
     })?;
     let exit = loop {

@@ -111,7 +111,7 @@ fn inside(target: &Target, program: PathBuf, arguments: &[String]) -> Result<()>
     let null = OwnedFd::from(File::options().write(true).open("/dev/null")?);
     let errors = io::stderr().as_fd().try_clone_to_owned()?;
     let output = Some((null, errors));
-    let launch = Launch { program, arguments, environment: Vec::new(), output };
+    let launch = Launch { program, arguments, environment: Vec::new(), mounts: None, output };
     let mut process = target.spawn(&launch)?;
     match process.wait(PATIENCE) {
         Some(Exit::Code(0)) => Ok(()),

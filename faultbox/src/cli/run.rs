@@ -231,6 +231,7 @@ fn start(
                 c_string(entry)
             })
             .collect::<Result<_, _>>()?,
+        mounts: None,
         output: None,
     };
     target.spawn_in_terminal(&launch).map_err(|error| error.to_string())

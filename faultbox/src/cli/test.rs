@@ -73,9 +73,12 @@ pub(super) struct TestArguments {
     /// Fail tests in which a rule never fired
     #[arg(long)]
     strict_faults: bool,
-    /// Run this many side by side, if services share no files
-    #[arg(short, long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..))]
-    jobs: u16,
+    /// Run this many side by side [default: one for each processor]
+    #[arg(short, long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
+    /// Let services use this machine's /tmp, /var/tmp and /dev/shm, instead of each run its own
+    #[arg(long)]
+    shared_tmp: bool,
     /// Begin no more runs after the first failure
     #[arg(long, conflicts_with = "max_fail")]
     fail_fast: bool,
@@ -201,7 +204,8 @@ fn order(arguments: &TestArguments) -> Result<Order, String> {
         output: arguments.output.clone(),
         quiet: arguments.quiet,
         strict_faults: arguments.strict_faults,
-        jobs: arguments.jobs.into(),
+        jobs: arguments.jobs.map(usize::from),
+        shared_tmp: arguments.shared_tmp,
         junit: arguments.junit.clone(),
         journal: arguments
             .journal

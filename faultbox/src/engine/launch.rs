@@ -6,15 +6,17 @@
 
 use std::{
     cell::Cell,
+    env,
     ffi::CString,
     fs::File,
     io::{self, Read as _},
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd},
-        unix::ffi::OsStrExt as _,
+        unix::ffi::{OsStrExt as _, OsStringExt as _},
     },
     path::PathBuf,
     ptr,
+    sync::Arc,
 };
 
 use nix::{
@@ -47,6 +49,10 @@ pub struct Launch {
     pub arguments: Vec<CString>,
     /// The whole environment, as `NAME=value`.
     pub environment: Vec<CString>,
+    /// A mount namespace to enter first (`setns(2)`, which wants `CAP_SYS_ADMIN` and
+    /// `CAP_SYS_CHROOT`); ours, if there is none. The working directory is the one that has the
+    /// path of ours there.
+    pub mounts: Option<Arc<OwnedFd>>,
     /// Standard output and error, inherited if there are none; standard input is `/dev/null`,
     /// unless the terminal is shared.
     pub output: Option<(OwnedFd, OwnedFd)>,
@@ -128,6 +134,15 @@ fn start_with(
         Some((out, err)) => Some((descriptor(out.as_fd())?, descriptor(err.as_fd())?)),
         None => None,
     };
+    let mounts = match &launch.mounts {
+        Some(namespace) => {
+            let directory = env::current_dir().map_err(|e| fail("the working directory", e))?;
+            // A path that the kernel has told contains no zero byte.
+            let directory = CString::new(directory.into_os_string().into_vec());
+            Some((descriptor(namespace.as_fd())?, directory.unwrap_or_default()))
+        }
+        None => None,
+    };
     let filter = supervision.as_ref().and_then(|supervision| supervision.filter);
     let prepared = filter.map(Filter::program);
     let memory = Memory::new().map_err(|error| fail("memory", error))?;
@@ -139,6 +154,7 @@ fn start_with(
         input: (terminal == Terminal::Detached).then(|| raw(&input)),
         output: output.as_ref().map(|(out, err)| (raw(out), raw(err))),
         join: Cell::new(None),
+        mounts: mounts.as_ref().map(|(namespace, directory)| (raw(namespace), &**directory)),
         filter: prepared.as_ref(),
         stands_still: supervision.is_some(),
         parent: std::process::id().cast_signed(),

@@ -89,7 +89,22 @@ impl Cgroup {
 
 /// How many cgroups lie above this one, the root included.
 pub(super) fn depth(path: &Path) -> io::Result<u32> {
+    /// Where cgroup v2 is mounted, and how deep the directory is that is seen there. Read again
+    /// only for a path that is below none: the text is long, and a night asks thousands of times.
+    static MOUNTS: Mutex<Vec<(PathBuf, u32)>> = Mutex::new(Vec::new());
     let path = path.canonicalize()?;
+    let mut mounts = MOUNTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let find = |mounts: &[(PathBuf, u32)]| {
+        let below = |(at, root): &(PathBuf, u32)| Some(root + count(path.strip_prefix(at).ok()?));
+        mounts.iter().filter_map(below).max()
+    };
+    if find(&mounts).is_none() {
+        *mounts = cgroup_mounts()?;
+    }
+    find(&mounts).ok_or_else(|| io::Error::other("not below a cgroup v2 mount"))
+}
+
+fn cgroup_mounts() -> io::Result<Vec<(PathBuf, u32)>> {
     let mounts = fs::read_to_string("/proc/self/mountinfo")?;
     // proc(5): the fourth field is the root of the mount in its file system, the fifth where it
     // is mounted; in a cgroup namespace the former is not `/`.
@@ -97,10 +112,9 @@ pub(super) fn depth(path: &Path) -> io::Result<u32> {
         let (fields, kind) = line.split_once(" - ")?;
         let mut fields = fields.split(' ').skip(3);
         let (root, at) = (fields.next()?, fields.next()?);
-        let below = path.strip_prefix(at).ok()?;
-        kind.starts_with("cgroup2 ").then(|| count(Path::new(root)) + count(below))
+        kind.starts_with("cgroup2 ").then(|| (at.into(), count(Path::new(root))))
     });
-    found.max().ok_or_else(|| io::Error::other("not below a cgroup v2 mount"))
+    Ok(found.collect())
 }
 
 fn count(path: &Path) -> u32 {

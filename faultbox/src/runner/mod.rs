@@ -11,6 +11,7 @@ mod descriptors;
 mod direction;
 mod environment;
 mod faults;
+mod files;
 mod gaps;
 mod interrupt;
 mod janitor;
@@ -34,13 +35,16 @@ mod sandbox;
 mod schedule;
 mod service;
 mod session;
+mod sharing;
 mod shutdown;
 mod startup;
 mod step_text;
 mod suite;
+mod supply;
 mod tasks;
 mod test_run;
 mod uplink;
+mod writes;
 
 use std::io::Write;
 

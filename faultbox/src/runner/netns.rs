@@ -41,6 +41,18 @@ pub(crate) fn enter() -> io::Result<Driver> {
     Ok(Driver { v6, ..host() })
 }
 
+/// The same, and a descriptor by which other threads [`join`] it. It is there until nobody is in it
+/// and the descriptor is closed.
+pub(crate) fn make() -> io::Result<(OwnedFd, Driver)> {
+    let driver = enter()?;
+    Ok((File::open("/proc/thread-self/ns/net")?.into(), driver))
+}
+
+/// Moves the calling thread, with all threads and processes it will start, into a namespace.
+pub(crate) fn join(namespace: &OwnedFd) -> io::Result<()> {
+    Ok(setns(namespace, CloneFlags::CLONE_NEWNET)?)
+}
+
 /// The driver's addresses in the host's namespace, where none can be added.
 pub(crate) fn host() -> Driver {
     Driver { v4: DRIVER_V4.to_ipv6_mapped().octets(), v6: [0; 16] }
@@ -70,7 +82,7 @@ fn raise_loopback() -> io::Result<()> {
 /// tentative, and cannot be used, until a worker of the kernel has come round to it.
 fn add_loopback_address(address: Ipv6Addr) -> io::Result<()> {
     const HEADER: usize = 16;
-    const LENGTH: u16 = 48;
+    const LENGTH: u16 = 44;
     let mut request = Vec::with_capacity(LENGTH.into());
     // `struct nlmsghdr`: length, type, flags, sequence number, sender (the kernel fills it in).
     request.extend(u32::from(LENGTH).to_ne_bytes());
@@ -81,11 +93,10 @@ fn add_loopback_address(address: Ipv6Addr) -> io::Result<()> {
     // `struct ifaddrmsg`: family, prefix length, flags, scope, index of the device.
     request.extend([libc::AF_INET6 as u8, 128, libc::IFA_F_NODAD as u8, 0]);
     request.extend(1u32.to_ne_bytes());
-    // `struct rtattr`: its length, its type, the address; and padding to the length said above.
+    // `struct rtattr`: its length, its type, the address.
     request.extend(20u16.to_ne_bytes());
     request.extend(libc::IFA_ADDRESS.to_ne_bytes());
     request.extend(address.octets());
-    request.resize(LENGTH.into(), 0);
 
     let netlink = socket(
         AddressFamily::Netlink,

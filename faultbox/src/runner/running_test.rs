@@ -50,7 +50,7 @@ pub(crate) enum Cancellation {
 /// A test under way.
 pub(crate) struct RunningTest<'a> {
     engine: &'a Engine,
-    sandbox: &'a Sandbox,
+    sandbox: &'a Sandbox<'a>,
     log: &'a Arc<Log>,
     deadline: Cell<Instant>,
     timeout: Cell<Duration>,
@@ -73,7 +73,7 @@ impl<'a> RunningTest<'a> {
     /// A test without services; its file has this long to be evaluated.
     pub(crate) fn new(
         engine: &'a Engine,
-        sandbox: &'a Sandbox,
+        sandbox: &'a Sandbox<'a>,
         log: &'a Arc<Log>,
         timeout: Duration,
         seed: u64,

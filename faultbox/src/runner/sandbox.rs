@@ -1,12 +1,20 @@
-//! What one run has to itself: a network namespace, a cgroup subtree, a mark.
+//! What one run has to itself: a network namespace, files, a cgroup subtree, a mark.
 
 use std::{
     fs, io,
+    os::fd::OwnedFd,
     path::PathBuf,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use super::{cgroup, mark, message::message, netns, session::Session};
+use super::{
+    cgroup, mark,
+    message::message,
+    netns,
+    session::Session,
+    supply::{Namespaces, Supply},
+};
 use crate::engine::Driver;
 
 /// How long killed processes may take to die.
@@ -24,29 +32,59 @@ pub(crate) struct SandboxError {
 
 /// The sandbox of one run. Dropping it kills whatever is left in it and removes it.
 #[derive(Debug)]
-pub(crate) struct Sandbox {
+pub(crate) struct Sandbox<'s> {
     /// Where the run's steps and healthchecks dial from.
     pub(crate) driver: Driver,
     /// Why the run shares the host's network; `None`: it has one of its own.
     pub(crate) shared_network: Option<String>,
+    /// Why its services share the host's files, although they should not; `None`: they have their
+    /// own, or share them as is wanted.
+    pub(crate) shared_files: Option<String>,
+    /// The mount namespace of its services.
+    pub(crate) files: Option<Arc<OwnedFd>>,
     /// The mark in the environment of its processes.
     pub(crate) mark: String,
     cgroup: Option<PathBuf>,
+    supply: &'s Supply,
+    namespaces: Option<Namespaces>,
 }
 
-impl Sandbox {
+impl<'s> Sandbox<'s> {
     /// Puts the calling thread, and with it everything it starts, into a sandbox. Without
     /// privilege for a network namespace the run shares the host's network.
-    pub(crate) fn enter(session: &Session, run: u32) -> Result<Self, SandboxError> {
+    pub(crate) fn enter(
+        session: &Session,
+        supply: &'s Supply,
+        run: u32,
+    ) -> Result<Self, SandboxError> {
         let cgroup = session.cgroup().map(|parent| parent.join(run.to_string()));
         if let Some(path) = &cgroup {
             create(path)?;
         }
-        let (driver, shared_network) = match netns::enter() {
+        let namespaces = supply.take();
+        let network = namespaces.network.as_ref().map_err(Clone::clone);
+        let entered = network.and_then(|(network, driver)| {
+            netns::join(network).map_err(|error| error.to_string()).map(|()| *driver)
+        });
+        let (driver, shared_network) = match entered {
             Ok(driver) => (driver, None),
-            Err(error) => (netns::host(), Some(error.to_string())),
+            Err(why) => (netns::host(), Some(why)),
         };
-        Ok(Self { driver, shared_network, mark: mark::of_run(session.id(), run), cgroup })
+        let (files, shared_files) = match &namespaces.files {
+            Some(Ok(files)) => (Some(Arc::clone(files)), None),
+            Some(Err(why)) => (None, Some(why.clone())),
+            None => (None, None),
+        };
+        Ok(Self {
+            driver,
+            shared_network,
+            shared_files,
+            files,
+            mark: mark::of_run(session.id(), run),
+            cgroup,
+            supply,
+            namespaces: Some(namespaces),
+        })
     }
 
     /// Creates the cgroup of a service, the `position`th of the run; `None` where there are none.
@@ -81,13 +119,17 @@ fn create(path: &std::path::Path) -> Result<(), SandboxError> {
     fs::create_dir(path).map_err(|error| SandboxError { path: path.to_owned(), error })
 }
 
-impl Drop for Sandbox {
+impl Drop for Sandbox<'_> {
     fn drop(&mut self) {
-        let Some(path) = &self.cgroup else {
-            return mark::kill_run(&self.mark);
-        };
-        if let Err(error) = cgroup::remove(path, Instant::now() + PATIENCE) {
-            message(format_args!("warning: cannot remove the cgroup {}: {error}", path.display()));
+        if let Some(path) = &self.cgroup {
+            if let Err(error) = cgroup::remove(path, Instant::now() + PATIENCE) {
+                let path = path.display();
+                message(format_args!("warning: cannot remove the cgroup {path}: {error}"));
+            }
+        } else {
+            mark::kill_run(&self.mark);
         }
+        self.files = None;
+        self.namespaces.take().into_iter().for_each(|it| self.supply.give_back(it));
     }
 }

@@ -75,7 +75,7 @@ impl RunningService {
     /// Makes a target of the service's cgroup. Nothing is started.
     pub(crate) fn prepare(
         engine: &Engine,
-        sandbox: &Sandbox,
+        sandbox: &Sandbox<'_>,
         position: usize,
         declared: &Service,
         sink: Arc<dyn RecordSink>,
@@ -105,7 +105,7 @@ impl RunningService {
         &mut self,
         program: &str,
         peers: &[Peer<'_>],
-        sandbox: &Sandbox,
+        sandbox: &Sandbox<'_>,
         outputs: &Outputs,
     ) -> Result<u32, String> {
         for interface in &self.declared.interfaces {
@@ -124,6 +124,7 @@ impl RunningService {
             program: PathBuf::from(program),
             arguments,
             environment: environment(&self.declared, peers, &sandbox.mark).map_err(fail)?,
+            mounts: sandbox.files.clone(),
             output: Some(
                 outputs
                     .capture(&self.declared.name)

@@ -18,7 +18,7 @@ pub(crate) const GRACE: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Ends all services and everything they have started. With `at_once` nobody is asked.
-pub(crate) fn stop(services: &mut [RunningService], sandbox: &Sandbox, at_once: bool) {
+pub(crate) fn stop(services: &mut [RunningService], sandbox: &Sandbox<'_>, at_once: bool) {
     if !at_once {
         services.iter().for_each(RunningService::ask_to_end);
         wait_for_all(services, Instant::now() + GRACE);

@@ -51,7 +51,7 @@ pub(crate) struct Startup<'a> {
     /// All services of the spec, as declared.
     pub(crate) declared: &'a [Service],
     /// Where they run.
-    pub(crate) sandbox: &'a Sandbox,
+    pub(crate) sandbox: &'a Sandbox<'a>,
     /// What reads their output.
     pub(crate) outputs: &'a Outputs,
     /// Those that are containers; `None`: none is.

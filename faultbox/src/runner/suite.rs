@@ -13,18 +13,20 @@ use super::{
     loading,
     message::message,
     plan::Selection,
-    possibilities::try_namespace,
     progress::Progress,
     results::{Patient, Results, Tally, write_file},
     schedule::{Schedule, run_all},
     session::Session,
+    sharing::{Sharing, alone, shares_files},
+    supply::Supply,
     test_run::Setting,
+    writes::Writes,
 };
 use crate::{
     engine::{Engine, Options},
     protocol::go_duration,
     report::{AllTimings, Document, Failures, Junit, Style, Terminal},
-    spec::{Declarations, Matrix, Service, SpecError, SpecFile, TestDeclaration, no_tests},
+    spec::{Declarations, Matrix, SpecError, SpecFile, TestDeclaration, no_tests},
 };
 
 /// What `faultbox test` was asked to do.
@@ -55,8 +57,10 @@ pub(crate) struct Order {
     pub(crate) quiet: bool,
     /// A rule that never fired is a failure.
     pub(crate) strict_faults: bool,
-    /// How many runs go side by side, if they can.
-    pub(crate) jobs: usize,
+    /// How many runs go side by side, if they can; `None`: as many as there are processors.
+    pub(crate) jobs: Option<usize>,
+    /// Services use this machine's own temporary directories.
+    pub(crate) shared_tmp: bool,
     /// After how many failures no more runs are begun.
     pub(crate) max_fail: Option<usize>,
 }
@@ -116,7 +120,9 @@ pub(super) struct Suite {
     /// Services that are containers.
     containers: Vec<String>,
     /// A service that only one run can have at a time, and why.
-    alone: Option<String>,
+    pub(super) alone: Option<String>,
+    /// A container that shares files with this machine which runs have of their own, and how.
+    pub(super) shares_files: Option<String>,
     pub(super) tests: Vec<TestDeclaration>,
     /// All that the file has.
     pub(super) matrices: Vec<Matrix>,
@@ -140,6 +146,9 @@ pub(crate) fn run(order: &Order, session: &Session, out: impl Write) -> Ending {
         }
         return Ending::Broken;
     }
+    let schedule = Schedule::new(order, &loaded.suites);
+    let Sharing { files, jobs } = Sharing::of(order, &loaded.suites, schedule.total());
+    let supply = Supply::start(files, jobs, schedule.total());
     let engine = match start_engine(order, &loaded.suites) {
         Ok(engine) => engine,
         Err(error) => {
@@ -148,10 +157,12 @@ pub(crate) fn run(order: &Order, session: &Session, out: impl Write) -> Ending {
         }
     };
     let containers = Containers::new(session);
-    let jobs = jobs(order, &loaded.suites);
     let setting = Setting {
         engine: &engine,
         session,
+        supply: &supply,
+        writes: &Writes::default(),
+        files,
         containers: &containers,
         trace: order.engine.trace,
         timeout: order.timeout,
@@ -173,7 +184,6 @@ pub(crate) fn run(order: &Order, session: &Session, out: impl Write) -> Ending {
     let mut out = Patient { out, is_gone: false };
     let mut nowhere = io::sink();
     let shown: &mut dyn Write = if order.json { &mut nowhere } else { &mut out };
-    let schedule = Schedule::new(order, &loaded.suites);
     let repeated = order.selection.is_repeated();
     let known = journal.as_ref().map_or(0, Journal::known);
     let mut results = Results {
@@ -260,9 +270,17 @@ fn load_all(order: &Order) -> LoadedFiles {
             Ok((file, Declarations { tests, matrices, services, .. })) => {
                 let chosen = order.selection.choose(&tests);
                 let alone = services.iter().find_map(alone);
+                let shares_files = services.iter().find_map(shares_files);
                 let containers = services.into_iter().filter(|it| it.source.is_container());
                 let containers = containers.map(|it| it.name).collect();
-                all.suites.push(Suite { file, containers, alone, tests: chosen, matrices });
+                all.suites.push(Suite {
+                    file,
+                    containers,
+                    alone,
+                    shares_files,
+                    tests: chosen,
+                    matrices,
+                });
                 all.known.extend(tests.into_iter().map(|it| it.name));
             }
             Err(error) => {
@@ -332,37 +350,4 @@ fn out_of_reach(engine: &Engine, containers: &[&str]) -> Option<String> {
          says what this kernel has)",
         containers.join(", ")
     ))
-}
-
-/// Why runs that have this service cannot go side by side.
-fn alone(service: &Service) -> Option<String> {
-    let Service { name, source, container, .. } = service;
-    let why = if source.is_foreign() {
-        "there is only one of that container"
-    } else if container.reuse {
-        "reuse=True keeps one for all tests"
-    } else if !container.ports.is_empty() {
-        "ports= takes ports of this machine"
-    } else {
-        return None;
-    };
-    Some(format!("service {name:?}: {why}"))
-}
-
-/// How many runs go side by side: as many as the user wants, or else one at a time, and why.
-fn jobs(order: &Order, suites: &[Suite]) -> usize {
-    let wanted = order.jobs;
-    if wanted == 1 {
-        return 1;
-    }
-    let shared = || {
-        let why = try_namespace().err()?;
-        Some(format!("services run in this machine's own network ({why})"))
-    };
-    let why = suites.iter().find_map(|it| it.alone.clone()).or_else(shared);
-    let Some(why) = why else { return wanted };
-    if !order.quiet {
-        message(format_args!("note: runs one at a time, not {wanted}: {why}"));
-    }
-    1
 }

@@ -23,6 +23,8 @@ use super::{
     session::Session,
     shutdown,
     startup::Startup,
+    supply::{Files, Supply},
+    writes::Writes,
 };
 use crate::{
     engine::{Engine, TraceLevel},
@@ -34,7 +36,7 @@ use crate::{
     spec::{
         FailureKind, Hook, Loaded, Location, Service, Source, SpecFile, TestDeclaration, evaluate,
     },
-    trace::{Log, Names, faulted_per_service},
+    trace::{Log, Names, faulted_per_service, now},
 };
 
 /// The evaluator needs 16 MiB for a thousand calls inside each other; pages that are not touched
@@ -48,6 +50,12 @@ pub(crate) struct Setting<'a> {
     pub(crate) engine: &'a Engine,
     /// Whose run it is.
     pub(crate) session: &'a Session,
+    /// What its runs have written to.
+    pub(crate) writes: &'a Writes,
+    /// Whether each has files of its own.
+    pub(crate) files: Files,
+    /// What makes its runs' namespaces.
+    pub(crate) supply: &'a Supply,
     /// The session's containers.
     pub(crate) containers: &'a Containers<'a>,
     /// How much the engine records.
@@ -85,7 +93,7 @@ pub(crate) struct TestRun<'a> {
 #[derive(Clone, Copy)]
 struct Stage<'r, 't, 's> {
     test: &'r RunningTest<'t>,
-    sandbox: &'r Sandbox,
+    sandbox: &'r Sandbox<'r>,
     outputs: &'r Outputs,
     log: &'r Arc<Log>,
     /// Prepared once it is known which services there are.
@@ -130,15 +138,15 @@ impl<'s> TestRun<'s> {
     }
 
     fn execute(self) -> TestReport {
-        let Setting { engine, session, timeout, debug, .. } = self.setting;
+        let Setting { engine, session, supply, timeout, debug, .. } = self.setting;
         speak_for(Some(self.voice.clone()));
-        let watch = Stopwatch::start();
+        let (watch, began) = (Stopwatch::start(), now());
         self.say("running test", &[("test", &self.test.name)]);
-        let sandbox = match Sandbox::enter(session, self.number) {
+        let sandbox = match Sandbox::enter(session, supply, self.number) {
             Ok(sandbox) => sandbox,
             Err(error) => return self.failed(error.to_string()),
         };
-        Self::note_shared_network(&sandbox);
+        Self::note_what_is_shared(&sandbox);
         let outputs = match Outputs::start(debug) {
             Ok(outputs) => outputs,
             Err(error) => return self.failed(format!("cannot capture output: {error}")),
@@ -158,7 +166,10 @@ impl<'s> TestRun<'s> {
         watch.lap(Lap::Sandbox);
         let verdict = evaluate(self.file, &test, |loaded| self.test(loaded, stage));
         let verdict = verdict.unwrap_or_else(|error| Verdict {
-            outcome: failure(FailureType::Error, error.text, error.location),
+            outcome: match test.cancellation() {
+                Some(Cancellation::Interrupted) => Outcome::Interrupted,
+                _ => failure(FailureType::Error, error.text, error.location),
+            },
             returned: None,
             duration: Duration::ZERO,
             kill: true,
@@ -166,6 +177,13 @@ impl<'s> TestRun<'s> {
 
         watch.lap(Lap::Test);
         let mut services: Vec<_> = test.services().iter().map(report_service).collect();
+        // Containers have files of their own.
+        let programs: Vec<_> = test
+            .services()
+            .iter()
+            .filter(|it| !it.declared.source.is_container())
+            .map(|it| it.declared.name.clone())
+            .collect();
         // Locked for no longer than it takes: the end of the services is events, too.
         shutdown::stop(&mut test.services(), &sandbox, verdict.kill);
         test.services().clear();
@@ -176,6 +194,10 @@ impl<'s> TestRun<'s> {
         drop(sandbox);
         let epoch = log.epoch();
         let events = log.finish();
+        if self.setting.jobs > 1 {
+            let by_programs = events.iter().filter(|it| programs.contains(&it.service));
+            self.setting.writes.add(began, by_programs, self.setting.files);
+        }
         let faulted = faulted_per_service(&events);
         for service in &mut services {
             service.faulted = faulted.get(service.name.as_str()).copied().unwrap_or_default();
@@ -396,16 +418,24 @@ impl<'s> TestRun<'s> {
         }
     }
 
-    fn note_shared_network(sandbox: &Sandbox) {
+    fn note_what_is_shared(sandbox: &Sandbox<'_>) {
         static SAID: Mutex<bool> = Mutex::new(false);
         let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(why) = &sandbox.shared_network
-            && !*said
-        {
+        if *said {
+            return;
+        }
+        if let Some(why) = &sandbox.shared_network {
             *said = true;
             message(format_args!(
                 "note: services run in this machine's own network, where their ports may clash: \
                  no network namespace ({why}; root, or CAP_SYS_ADMIN and CAP_NET_ADMIN, give each run one)"
+            ));
+        }
+        if let Some(why) = &sandbox.shared_files {
+            *said = true;
+            message(format_args!(
+                "note: services use this machine's own /tmp, /var/tmp and /dev/shm, where they find \
+                 what others have left: {why} (--shared-tmp, if that is meant)"
             ));
         }
     }

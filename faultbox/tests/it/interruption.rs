@@ -51,9 +51,10 @@ fault_scenario("b", scenario = b, expect = expect_hang(), timeout = "100s")
 "#;
 
 /// Starts the spec and returns when the second test is under way.
-fn in_the_middle(place: &Place, test_b: &str) -> Child {
+fn in_the_middle(place: &Place, test_b: &str, jobs: &str) -> Child {
     let spec = place.spec("long.star", &SPEC.replace("{test_b}", test_b));
-    let mut child = place.faultbox_test(&["--quiet", &spec]).spawn().unwrap();
+    let arguments = ["--quiet", "-j", jobs, &spec];
+    let mut child = place.faultbox_test(&arguments).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let said = lines.find(|line| line.as_ref().is_ok_and(|it| it == "now"));
     assert!(said.is_some(), "the second test never began");
@@ -65,7 +66,7 @@ fn in_the_middle(place: &Place, test_b: &str) -> Child {
 fn interrupted_by(test_b: &str, send: impl Fn(Pid)) {
     let place = Place::new();
     let _shared = share_machine();
-    let child = in_the_middle(&place, test_b);
+    let child = in_the_middle(&place, test_b, "1");
     let begin = Instant::now();
     send(Pid::from_raw(child.id() as i32));
     let run = await_end(child, begin).expect(130);
@@ -83,6 +84,19 @@ fn ctrl_c_stops_the_test_cleans_up_and_says_what_did_not_run() {
 #[test]
 fn a_test_that_sleeps_is_woken_and_has_not_hung() {
     interrupted_by(ASLEEP, |runner| killpg(runner, Signal::SIGINT).unwrap());
+}
+
+#[test]
+fn what_is_under_way_side_by_side_is_stopped_and_has_not_failed() {
+    let place = Place::new();
+    let _shared = share_machine();
+    let child = in_the_middle(&place, BUSY, "3");
+    let begin = Instant::now();
+    killpg(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
+    let run = await_end(child, begin).expect(130);
+    run.prints(" 0 failed, ").prints(" not run (interrupted)\n");
+    assert!(!run.stdout.contains("FAIL"), "{}", run.stdout);
+    litter::assert_none(&place, Duration::from_millis(100));
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod docker;
 mod domain;
 mod events;
 mod evidence;
+mod files;
 mod generate;
 mod init;
 mod interruption;

@@ -132,8 +132,10 @@ def test_put():
     let place = Place::new();
     let count = place.path.join("count");
     let spec = place.spec("flaky.star", &spec.replace("COUNT", count.to_str().unwrap()));
-    let arguments = [&spec, "--runs", &runs.to_string(), "-j", "1"].map(str::to_owned);
-    let run = place.test(&arguments.each_ref().map(String::as_str)).expect(2);
+    let runs_flag = runs.to_string();
+    // Its memory is a file that outlives it.
+    let flags = ["--runs", &runs_flag, "-j", "1", "--shared-tmp"];
+    let run = place.test(&[&[spec.as_str()], &flags[..]].concat()).expect(2);
     let groups = run.stdout.split("\nFailures by reason and fault:\n").nth(1).unwrap();
     let kinds: Vec<Vec<&str>> = groups
         .lines()
@@ -172,7 +174,7 @@ fn no_run_is_begun_after_the_last_failure_that_is_wanted() {
     let place = Place::new();
     let spec = place.spec("three.star", spec);
     let path = place.path.join("night.jsonl");
-    let flags = ["--runs", "2", "--fail-fast", "--journal", path.to_str().unwrap()];
+    let flags = ["--runs", "2", "-j", "1", "--fail-fast", "--journal", path.to_str().unwrap()];
     let run = place.test(&[&[spec.as_str()], &flags[..]].concat()).expect(2);
     run.prints("\n2 passed, 1 failed, 3 not run (stopped after the first failure)\n");
     let text = fs::read_to_string(path).unwrap();

@@ -25,6 +25,7 @@ pub(super) enum Step {
     Streams = 4,
     Filter = 5,
     Execute = 6,
+    Mounts = 7,
 }
 
 impl Step {
@@ -37,6 +38,7 @@ impl Step {
             Self::Streams => "standard streams",
             Self::Filter => "installing the seccomp filter",
             Self::Execute => "execve",
+            Self::Mounts => "entering its mount namespace",
         }
     }
 }
@@ -61,6 +63,7 @@ impl Page {
             3 => Step::Parent,
             4 => Step::Streams,
             5 => Step::Filter,
+            7 => Step::Mounts,
             _ => Step::Execute,
         };
         match (step, errno) {
@@ -90,6 +93,8 @@ pub(super) struct Child<'a> {
     pub(super) output: Option<(RawFd, RawFd)>,
     /// `cgroup.procs` of the cgroup to join, unless the process was born there.
     pub(super) join: Cell<Option<RawFd>>,
+    /// A mount namespace to enter, and the working directory there.
+    pub(super) mounts: Option<(RawFd, &'a CStr)>,
     pub(super) filter: Option<&'a libc::sock_fprog>,
     /// Whether to stop before the program, until the parent sends SIGCONT. With a filter it does.
     pub(super) stands_still: bool,
@@ -147,6 +152,11 @@ impl Child<'_> {
             if self.input.is_some() {
                 self.at(Step::Session);
                 call(Sysno::setsid, [])?;
+            }
+            if let Some((namespace, directory)) = self.mounts {
+                self.at(Step::Mounts);
+                call(Sysno::setns, [namespace as usize, libc::CLONE_NEWNS as usize])?;
+                call(Sysno::chdir, [directory.as_ptr() as usize])?;
             }
             self.at(Step::Parent);
             let (option, signal) = (libc::PR_SET_PDEATHSIG as usize, libc::SIGKILL as usize);

@@ -52,6 +52,7 @@ pub(in crate::engine) fn in_role(name: &str, arguments: &[&str]) -> Launch {
             variable("FAULTBOX_TEST_ARGUMENTS", &arguments.join(" ")),
             variable("RUST_BACKTRACE", "0"),
         ],
+        mounts: None,
         output: None,
     }
 }
@@ -62,6 +63,7 @@ pub(in crate::engine) fn program(path: &str, arguments: &[&str]) -> Launch {
         program: path.into(),
         arguments: [path].iter().chain(arguments).map(|it| CString::new(*it).unwrap()).collect(),
         environment: vec![c"PATH=/usr/bin:/bin".to_owned()],
+        mounts: None,
         output: None,
     }
 }

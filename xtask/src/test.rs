@@ -224,14 +224,15 @@ const KERNEL_TESTS: &[&str] = &[
     "events::a",
     "generate::a25",
     "side_by_side::a_seed",
+    "files::",
     "nightly::a_night_that_was_killed",
     "nightly::failures_are",
     "nightly::many_failures",
 ];
 /// Of these: a user's way through, on the other kernels.
-const TUTORIAL: &[&str] = &["tutorial::"];
+const TUTORIAL: &[&str] = &["tutorial::", "files::what"];
 /// Where two rungs share the calls: also servers that use all of them.
-const MIXED_TESTS: &[&str] = &["tutorial::", "servers::"];
+const MIXED_TESTS: &[&str] = &["tutorial::", "servers::", "files::what"];
 /// Services in containers. Those of `attach` need `docker start`, which does not work in the guest's engine.
 const CONTAINER_TESTS: &[&str] = &["containers::", "--skip", "attach::containers::"];
 /// Kills of the runner in a guest; natively there are 50.

@@ -12,12 +12,13 @@ use std::{
     io,
     os::{
         fd::{AsRawFd as _, OwnedFd},
-        unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+        unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown},
     },
     path::{Path, PathBuf},
 };
 
 use nix::{
+    errno::Errno,
     mount::{MsFlags, mount},
     sched::{CloneFlags, setns, unshare},
     sys::statvfs::statvfs,
@@ -28,97 +29,128 @@ const OVERLAID: [&str; 2] = ["/tmp", "/var/tmp"];
 /// What starts empty.
 const EMPTY: &str = "/dev/shm";
 
-/// All directories of which each run has its own.
-pub(crate) const DIRECTORIES: [&str; 3] = [OVERLAID[0], OVERLAID[1], EMPTY];
+/// The calling thread's namespace.
+const OWN: &str = "/proc/thread-self/ns/mnt";
+const NOTHING: Option<&Path> = None;
 
 /// Whether a path, which may be of a file that is not there, lies where each run has files of its
 /// own.
 pub(crate) fn is_private(path: &Path) -> bool {
-    DIRECTORIES.iter().any(|directory| path.starts_with(directory))
+    OVERLAID.iter().chain([&EMPTY]).any(|directory| path.starts_with(directory))
 }
 
-/// Makes namespaces, each like the one that this thread was in at first.
+/// Makes namespaces, for the calling thread alone.
 #[derive(Debug)]
 pub(crate) struct Maker {
-    host: File,
+    /// A copy of the machine's namespace, in which this thread is from now on. What the machine
+    /// unmounts goes there as well, and what is mounted there stays there.
+    template: File,
+    overlaid: Vec<Directory>,
+    empty: Option<Directory>,
+}
+
+/// A directory that something is laid over.
+#[derive(Debug)]
+struct Directory {
+    path: &'static Path,
+    owner: (u32, u32),
+    mode: u32,
+    /// What is forbidden below it, and so in what lies over it.
+    flags: MsFlags,
+}
+
+impl Directory {
+    /// `None`: there is none, or it is one by another name.
+    fn find(path: &'static str) -> Option<io::Result<Self>> {
+        let path = Path::new(path);
+        let about = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_dir)?;
+        let wanted = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        // These have the same numbers in statvfs(3) and mount(2).
+        let flags = statvfs(path).map(|it| MsFlags::from_bits_truncate(it.flags().bits()) & wanted);
+        Some(flags.map_err(io::Error::from).map(|flags| Self {
+            path,
+            owner: (about.uid(), about.gid()),
+            mode: about.mode() & 0o7777,
+            flags,
+        }))
+    }
 }
 
 impl Maker {
-    /// For the calling thread alone.
+    /// Needs `CAP_SYS_ADMIN`. The thread's working directory is lost.
     pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self { host: File::open("/proc/thread-self/ns/mnt")? })
+        let root = fs::metadata("/")?;
+        let host = File::open(OWN)?;
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        mount(NOTHING, "/", NOTHING, MsFlags::MS_SLAVE | MsFlags::MS_REC, NOTHING)?;
+        let template = File::open(OWN)?;
+        // As whoever enters a namespace later: after chroot(2) that is outside.
+        setns(&host, CloneFlags::CLONE_NEWNS)?;
+        let again = fs::metadata("/")?;
+        if (root.dev(), root.ino()) != (again.dev(), again.ino()) {
+            return Err(io::Error::other("the root directory is not the mount namespace's"));
+        }
+        let overlaid = OVERLAID.into_iter().filter_map(Directory::find);
+        let overlaid = overlaid.collect::<io::Result<Vec<_>>>()?;
+        refuse_mounts_below(&overlaid)?;
+        let empty = Directory::find(EMPTY).transpose()?;
+        Ok(Self { template, overlaid, empty })
     }
 
     /// A namespace with directories that are a run's own. Its mounts are gone when nobody is in it
-    /// any more and the descriptor is closed. Needs `CAP_SYS_ADMIN` and overlayfs.
-    ///
-    /// The thread's working directory is lost.
+    /// any more and the descriptor is closed. Needs overlayfs.
     pub(crate) fn make(&self) -> io::Result<OwnedFd> {
-        let root = fs::metadata("/")?;
+        setns(&self.template, CloneFlags::CLONE_NEWNS)?;
         unshare(CloneFlags::CLONE_NEWNS)?;
-        let made = populate().and_then(|()| File::open("/proc/thread-self/ns/mnt"));
-        setns(&self.host, CloneFlags::CLONE_NEWNS)?;
-        let again = fs::metadata("/")?;
-        if (root.dev(), root.ino()) != (again.dev(), again.ino()) {
-            // After chroot(2), whoever enters a namespace is outside.
-            return Err(io::Error::other("the root directory is not the mount namespace's"));
-        }
+        let made = self.populate().and_then(|()| File::open(OWN));
+        // Staying would keep what is in it.
+        setns(&self.template, CloneFlags::CLONE_NEWNS)?;
         Ok(made?.into())
     }
-}
 
-fn populate() -> io::Result<()> {
-    let nothing = None::<&Path>;
-    // What is mounted here stays here, and what the machine unmounts meanwhile goes here, too.
-    mount(nothing, "/", nothing, MsFlags::MS_SLAVE | MsFlags::MS_REC, nothing)?;
-    let below: Vec<_> = OVERLAID.iter().map(Path::new).filter(|it| is_own(it)).collect();
-    let Some(first) = below.first() else {
-        return Err(io::Error::other("there is no /tmp"));
-    };
-    refuse_mounts_below(&below)?;
-    // Opened before anything lies over them.
-    let lower = below.iter().map(|it| look_at(it)).collect::<io::Result<Vec<_>>>()?;
-    // Where changes are kept. It lies under the first overlay, so nobody sees it.
-    mount(Some("tmpfs"), *first, Some("tmpfs"), MsFlags::empty(), Some("mode=0700"))?;
-    let changes = look_at(first)?;
-    for (number, (directory, lower)) in below.iter().zip(&lower).enumerate() {
-        let place = |kind| link(&changes).join(format!("{kind}{number}"));
-        let (upper, work) = (place("upper"), place("work"));
-        fs::DirBuilder::new().mode(0o700).create(&work)?;
-        fs::create_dir(&upper)?;
-        // The directory as services see it is as the upper one is.
-        let about = lower.metadata()?;
-        std::os::unix::fs::chown(&upper, Some(about.uid()), Some(about.gid()))?;
-        fs::set_permissions(&upper, about.permissions())?;
-        let options = format!(
-            "lowerdir={},upperdir={},workdir={}",
-            link(lower).display(),
-            upper.display(),
-            work.display()
-        );
-        mount(Some("overlay"), *directory, Some("overlay"), flags_of(lower)?, Some(&*options))
-            .map_err(|error| with_hint(error.into()))?;
+    fn populate(&self) -> io::Result<()> {
+        let Some(first) = self.overlaid.first() else {
+            return Err(io::Error::other("there is neither /tmp nor /var/tmp"));
+        };
+        // Opened before anything lies over them.
+        let lower = self.overlaid.iter().map(|it| look_at(it.path));
+        let lower = lower.collect::<io::Result<Vec<_>>>()?;
+        // Where changes are kept. It lies under the first overlay, so nobody sees it.
+        mount(Some("tmpfs"), first.path, Some("tmpfs"), MsFlags::empty(), Some("mode=0700"))?;
+        let changes = look_at(first.path)?;
+        for (number, (directory, lower)) in self.overlaid.iter().zip(&lower).enumerate() {
+            let place = |kind| link(&changes).join(format!("{kind}{number}"));
+            let (upper, work) = (place("upper"), place("work"));
+            fs::create_dir(&work)?;
+            fs::create_dir(&upper)?;
+            // The directory as services see it is as the upper one is.
+            let (user, group) = directory.owner;
+            chown(&upper, Some(user), Some(group))?;
+            fs::set_permissions(&upper, fs::Permissions::from_mode(directory.mode))?;
+            let (lower, upper, work) = (link(lower), upper.display(), work.display());
+            let lower = lower.display();
+            let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+            let overlay = Some("overlay");
+            mount(overlay, directory.path, overlay, directory.flags, Some(&*options))
+                .map_err(with_hint)?;
+        }
+        if let Some(Directory { path, flags, .. }) = &self.empty {
+            mount(Some("tmpfs"), *path, Some("tmpfs"), *flags, Some("mode=1777"))?;
+        }
+        Ok(())
     }
-    if is_own(Path::new(EMPTY)) {
-        let flags = flags_of(&look_at(Path::new(EMPTY))?)?;
-        mount(Some("tmpfs"), EMPTY, Some("tmpfs"), flags, Some("mode=1777"))?;
-    }
-    Ok(())
-}
-
-/// Whether it is a directory, and not one by another name.
-fn is_own(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|it| it.is_dir())
 }
 
 /// An overlay shows what is in one file system only.
-fn refuse_mounts_below(directories: &[&Path]) -> io::Result<()> {
+fn refuse_mounts_below(directories: &[Directory]) -> io::Result<()> {
     let mounts = fs::read_to_string("/proc/thread-self/mountinfo")?;
     // proc(5): the fifth field is where it is mounted.
     for at in mounts.lines().filter_map(|line| line.split(' ').nth(4)) {
-        let is_below = |it: &&&Path| Path::new(at).starts_with(it) && Path::new(at) != **it;
-        if let Some(directory) = directories.iter().find(is_below) {
-            let text = format!("a file system is mounted below {}: {at}", directory.display());
+        let at = Path::new(at);
+        let is_below = |it: &&Directory| at.starts_with(it.path) && at != it.path;
+        if let Some(Directory { path, .. }) = directories.iter().find(is_below) {
+            let (path, at) = (path.display(), at.display());
+            let text = format!("a file system is mounted below {path}: {at}");
             return Err(io::Error::other(text));
         }
     }
@@ -135,17 +167,9 @@ fn link(file: &File) -> PathBuf {
     format!("/proc/thread-self/fd/{}", file.as_raw_fd()).into()
 }
 
-/// What is forbidden below a directory is forbidden in what lies over it.
-fn flags_of(directory: &File) -> io::Result<MsFlags> {
-    let wanted = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    // These have the same numbers in statvfs(3) and mount(2).
-    let flags = statvfs(&link(directory))?.flags().bits();
-    Ok(MsFlags::from_bits_truncate(flags) & wanted)
-}
-
-fn with_hint(error: io::Error) -> io::Error {
-    match error.raw_os_error() {
-        Some(libc::ENODEV) => io::Error::other("this kernel has no overlayfs"),
-        _ => io::Error::other(format!("overlayfs: {error}")),
+fn with_hint(error: Errno) -> io::Error {
+    match error {
+        Errno::ENODEV => io::Error::other("this kernel has no overlayfs"),
+        _ => io::Error::other(format!("overlayfs: {}", error.desc())),
     }
 }

@@ -46,14 +46,18 @@ impl Sharing {
         if let Some(why) = alone.or_else(in_one_network) {
             return one(&why, order.jobs.is_some(), "");
         }
-        let why_shared = why_shared.or_else(|| try_files().err());
-        match (why_shared, order.jobs) {
+        if order.jobs.is_some() {
             // Who names a number knows best what the services write.
-            (None, _) | (_, Some(_)) => Self { files, jobs: wanted },
-            (Some(why), None) => {
+            return Self { files, jobs: wanted };
+        }
+        match why_shared {
+            Some(why) => {
                 let why = format!("they share this machine's /tmp ({why})");
                 one(&why, true, "; -j N for services that write to no file in common")
             }
+            // The first run says why.
+            None if try_files().is_err() => Self { files, jobs: 1 },
+            None => Self { files, jobs: wanted },
         }
     }
 }

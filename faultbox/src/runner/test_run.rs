@@ -36,7 +36,7 @@ use crate::{
     spec::{
         FailureKind, Hook, Loaded, Location, Service, Source, SpecFile, TestDeclaration, evaluate,
     },
-    trace::{Log, Names, faulted_per_service, now},
+    trace::{Event, Log, Names, faulted_per_service, now},
 };
 
 /// The evaluator needs 16 MiB for a thousand calls inside each other; pages that are not touched
@@ -177,13 +177,7 @@ impl<'s> TestRun<'s> {
 
         watch.lap(Lap::Test);
         let mut services: Vec<_> = test.services().iter().map(report_service).collect();
-        // Containers have files of their own.
-        let programs: Vec<_> = test
-            .services()
-            .iter()
-            .filter(|it| !it.declared.source.is_container())
-            .map(|it| it.declared.name.clone())
-            .collect();
+        let programs = programs(&test.services());
         // Locked for no longer than it takes: the end of the services is events, too.
         shutdown::stop(&mut test.services(), &sandbox, verdict.kill);
         test.services().clear();
@@ -194,10 +188,7 @@ impl<'s> TestRun<'s> {
         drop(sandbox);
         let epoch = log.epoch();
         let events = log.finish();
-        if self.setting.jobs > 1 {
-            let by_programs = events.iter().filter(|it| programs.contains(&it.service));
-            self.setting.writes.add(began, by_programs, self.setting.files);
-        }
+        self.note_writes(began, events.iter().filter(|it| programs.contains(&it.service)));
         let faulted = faulted_per_service(&events);
         for service in &mut services {
             service.faulted = faulted.get(service.name.as_str()).copied().unwrap_or_default();
@@ -418,6 +409,13 @@ impl<'s> TestRun<'s> {
         }
     }
 
+    fn note_writes<'e>(self, began: u64, by_programs: impl Iterator<Item = &'e Event>) {
+        let Setting { writes, files, jobs, .. } = self.setting;
+        if jobs > 1 {
+            writes.add(began, by_programs, files);
+        }
+    }
+
     fn note_what_is_shared(sandbox: &Sandbox<'_>) {
         static SAID: Mutex<bool> = Mutex::new(false);
         let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
@@ -435,7 +433,8 @@ impl<'s> TestRun<'s> {
             *said = true;
             message(format_args!(
                 "note: services use this machine's own /tmp, /var/tmp and /dev/shm, where they find \
-                 what others have left: {why} (--shared-tmp, if that is meant)"
+                 what others have left: {why} (--shared-tmp, if that is meant). Runs go one at a time, \
+                 unless -j says otherwise"
             ));
         }
     }
@@ -479,6 +478,12 @@ fn failure(kind: FailureType, reason: String, location: Option<Location>) -> Out
 }
 
 /// What is known of a service before it is stopped.
+/// The services that use this machine's files: containers have their own.
+fn programs(services: &[RunningService]) -> Vec<String> {
+    let programs = services.iter().filter(|it| !it.declared.source.is_container());
+    programs.map(|it| it.declared.name.clone()).collect()
+}
+
 fn report_service(service: &RunningService) -> ServiceReport {
     ServiceReport {
         name: service.declared.name.clone(),

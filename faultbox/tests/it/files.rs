@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use super::project::{Place, not_tested, run_text};
+use super::project::{Finished, Place, not_tested, run_text};
 
 /// A service that counts in a file how often it was started.
 const COUNTER: &str = r#"
@@ -21,12 +21,25 @@ fn counter(file: &Path) -> String {
     COUNTER.replace("FILE", file.to_str().unwrap())
 }
 
+/// Whether the kernel cannot give runs files of their own, which it has said.
+fn shares_all(run: &Finished) -> bool {
+    let shares = run.stderr.contains("this kernel has no overlayfs");
+    if shares {
+        not_tested("this kernel has no overlayfs");
+        run.says("note: services use this machine's own /tmp, ").says("Runs go one at a time");
+    }
+    shares
+}
+
 #[test]
 fn what_services_write_below_tmp_is_gone_with_the_run() {
     for directory in ["/tmp", "/var/tmp", "/dev/shm"] {
         let file = Path::new(directory).join(format!("fb-it-own-{}", std::process::id()));
         for jobs in ["1", "2"] {
             let run = run_text(&counter(&file), &["--runs", "3", "--debug", "-j", jobs]).expect(0);
+            if shares_all(&run) {
+                return fs::remove_file(&file).unwrap();
+            }
             assert!(!run.stderr.contains("seen"), "{directory}: {}", run.stderr);
             assert!(!file.exists(), "{} was written to this machine's", file.display());
         }
@@ -66,6 +79,9 @@ def test_reserve():
     let spec = spec.replace("FILE", file.to_str().unwrap());
     let spec = place.spec("stock.star", &spec.replace("FOLDER", place.path.to_str().unwrap()));
     let run = place.test(&[&spec, "--debug"]).expect(0);
+    if shares_all(&run) {
+        return;
+    }
     run.says("found: here before");
     run.prints(&format!("log(write) deny(no space left on device)  {}", file.display()));
     assert_eq!(fs::read_to_string(&file).unwrap(), "here before\n");

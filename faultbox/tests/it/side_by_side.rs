@@ -23,7 +23,7 @@ def test_d():
 
 #[test]
 fn a_seed_has_the_same_verdict_however_many_run_at_once() {
-    let runs = if is_slow() { "12" } else { "60" };
+    let runs = if is_slow() { "12" } else { "200" };
     let header = |jobs: &str| {
         let arguments = ["specs/tutorial/chance.star", "--runs", runs, "--seed", "7", "-j", jobs];
         let run = Place::new().test(&arguments).expect(2);

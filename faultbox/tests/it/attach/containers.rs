@@ -14,7 +14,7 @@ use nix::{
 };
 
 use super::{DENY, attach, attached, in_kernel};
-use crate::project::{Place, await_end, not_tested, share_machine, wait_until};
+use crate::project::{Place, await_end, not_tested, say, share_machine, wait_until};
 
 /// What notes how writing goes: at the start, then in two processes again and again. It notes by
 /// the existence of files, because a fault on write would hit any other way.
@@ -117,8 +117,12 @@ impl Drop for Contained {
 
 /// What Docker's own client prints; `None` if it fails.
 fn docker(arguments: &[&str]) -> Option<String> {
-    let output = Command::new("docker").args(arguments).stderr(Stdio::null()).output().ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    let output = Command::new("docker").args(arguments).output().ok()?;
+    if !output.status.success() {
+        say(&format!("docker {arguments:?}: {}", String::from_utf8_lossy(&output.stderr)));
+        return None;
+    }
+    Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 fn interrupt(child: &Child) {

@@ -422,19 +422,22 @@ impl<'s> TestRun<'s> {
         if *said {
             return;
         }
+        let files = "/tmp, /var/tmp and /dev/shm, where they find what others have left";
         if let Some(why) = &sandbox.shared_network {
             *said = true;
+            let and_files = match &sandbox.shared_files {
+                Some(_) => format!(", and its {files}"),
+                None => String::new(),
+            };
             message(format_args!(
-                "note: services run in this machine's own network, where their ports may clash: \
+                "note: services run in this machine's own network, where their ports may clash{and_files}: \
                  no network namespace ({why}; root, or CAP_SYS_ADMIN and CAP_NET_ADMIN, give each run one)"
             ));
-        }
-        if let Some(why) = &sandbox.shared_files {
+        } else if let Some(why) = &sandbox.shared_files {
             *said = true;
             message(format_args!(
-                "note: services use this machine's own /tmp, /var/tmp and /dev/shm, where they find \
-                 what others have left: {why} (--shared-tmp, if that is meant). Runs go one at a time, \
-                 unless -j says otherwise"
+                "note: services use this machine's own {files}: {why} (--shared-tmp, if that is \
+                 meant). Runs go one at a time, unless -j says otherwise"
             ));
         }
     }

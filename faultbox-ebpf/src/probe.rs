@@ -9,7 +9,7 @@ use aya_ebpf::{
     programs::ProbeContext,
 };
 
-use crate::{entry::as_error, target::control};
+use crate::{entry::as_error, target::switch};
 
 /// `ENOTRECOVERABLE`: an error that `getpgid(2)` never has.
 const PROOF: u16 = 131;
@@ -18,7 +18,7 @@ const PROOF: u16 = 131;
 #[inline(always)]
 fn is_asking() -> bool {
     let thread = bpf_get_current_pid_tgid() as u32;
-    control().is_some_and(|control| control.probe_tid == thread)
+    switch!(probe_tid) == thread
 }
 
 /// Fails the function for the thread that is asking.

@@ -79,11 +79,8 @@ impl Seen {
     /// Makes the verifier forget how the call was seen: see [`blur`].
     #[inline(always)]
     pub fn forget(&mut self, unknown: u64) {
+        // Every word is what it was, so the object is still one that the compiler knows.
         blur(self, unknown);
-        // The compiler, however, must not meet a discriminant that it does not know.
-        // SAFETY: the enumeration is one byte, which has been written.
-        let raw = unsafe { core::ptr::read_volatile((&raw const self.call.object).cast::<u8>()) };
-        self.call.object = Object::from_raw(raw & 7);
     }
 
     /// Writes the path to an event. Returns bytes of components and bytes as given.
@@ -254,7 +251,7 @@ pub fn socket_call(socket: Address, memory: impl Memory, target: u64) -> Option<
     };
     let port = u16::from_be(memory.load::<u16, { field!(sock_dport) }>(sock)?);
     // SAFETY: a live map value, which user space fills before the target is known.
-    let driver = unsafe { &*DRIVERS.within(target) };
+    let driver = unsafe { &*DRIVERS.at(target) };
     Some(Call { object: Object::Socket, peer: Peer::new(address, port, driver) })
 }
 
@@ -297,7 +294,7 @@ fn address_asked_for(regs: &Registers, target: u64) -> Option<Peer> {
         _ => return None,
     };
     // SAFETY: as above.
-    Some(Peer::new(ip, port, unsafe { &*DRIVERS.within(target) }))
+    Some(Peer::new(ip, port, unsafe { &*DRIVERS.at(target) }))
 }
 
 #[inline(always)]

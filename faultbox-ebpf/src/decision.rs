@@ -10,11 +10,10 @@ use crate::{
     maps::{RULES, SCOPES},
 };
 
-/// Counters of a rule, by the kernel's atomic instructions (Linux 5.12): rustc has none for eBPF.
+/// A rule with its counters, by the kernel's atomic instructions (Linux 5.12): rustc has none for
+/// eBPF.
 pub struct InMap {
     pub rule: *mut Rule,
-    /// See [`blurred`]; nothing is hidden without.
-    pub unknown: Option<u64>,
 }
 
 impl InMap {
@@ -68,10 +67,34 @@ impl Counters for InMap {
         // SAFETY: as above.
         increment(unsafe { &raw mut (*self.rule).counters.exempt }.cast());
     }
+}
+
+/// The same of one rule among others: the verifier comes here from each that was before.
+struct AmongOthers {
+    rule: InMap,
+    /// See [`blurred`].
+    unknown: u64,
+}
+
+impl Counters for AmongOthers {
+    #[inline(always)]
+    fn next_match(&self) -> u64 {
+        self.rule.next_match()
+    }
+
+    #[inline(always)]
+    fn next_ticket(&self) -> u64 {
+        self.rule.next_ticket()
+    }
+
+    #[inline(always)]
+    fn exempt(&self) {
+        self.rule.exempt();
+    }
 
     #[inline(always)]
     fn opaque(&self, value: u64) -> u64 {
-        self.unknown.map_or(value, |unknown| blurred(value, unknown))
+        blurred(value, self.unknown)
     }
 }
 
@@ -120,8 +143,8 @@ pub fn decide_by_all(
         }
         let site = &set.sites[i];
         let pointer = RULES.at(site.slot.into());
-        let counters = InMap { rule: pointer, unknown: Some(unknown) };
-        let rule = counters.get();
+        let counters = AmongOthers { rule: InMap { rule: pointer }, unknown };
+        let rule = counters.rule.get();
         if is_armed(rule, site) {
             let verdict = decide(rule, &counters, site, &decided.seen.call, place);
             if decided.outcome.add(rule, verdict) {

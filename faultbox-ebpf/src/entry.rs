@@ -8,13 +8,10 @@
 
 use core::{arch::asm, ffi::c_void, mem::MaybeUninit};
 
-use aya_ebpf::{
-    EbpfContext as _,
-    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, generated::bpf_override_return},
-    macros::kprobe,
-    programs::ProbeContext,
+use aya_ebpf::helpers::{
+    bpf_get_current_pid_tgid, bpf_ktime_get_ns, generated::bpf_override_return,
 };
-use faultbox_common::{ACTION_NONE, FIELD_NUMBER, NO_RULE, Object, Place, RuleSet};
+use faultbox_common::{ACTION_DELAY, ACTION_NONE, FIELD_NUMBER, NO_RULE, Object, Place, RuleSet};
 
 use crate::{
     apply::Pending,
@@ -173,28 +170,33 @@ fn decide_by<F: Form, O: Operand>(regs: &Registers, alone: &Alone) -> Verdict {
         }
     }
     let Some(set) = target::rules_here(target) else { return Verdict::Runs };
+    let mut delay = 0;
     if trace() == 0
         && !F::DEFERS
         // SAFETY: memory of its own, of which nothing is read before it is cleared.
         && let room = unsafe { &mut *(&raw mut (*decided.as_mut_ptr()).seen.start).cast() }
         && let Some((action, value)) = O::decide(set, regs, target, F::MEMORY, room)
     {
-        return end(action, value);
+        if action != ACTION_DELAY.into() {
+            return end(action, value);
+        }
+        if value == 0 {
+            return Verdict::Runs;
+        }
+        delay = value;
     }
     clear(&mut decided);
     // SAFETY: all zeros is a valid value.
     let decided = unsafe { decided.assume_init_mut() };
     decided.outcome.rule = NO_RULE;
     decided.syscall = number();
-    if trace() > 0 {
-        // SAFETY: no preconditions.
-        decided.time = unsafe { bpf_ktime_get_ns() };
+    if delay != 0 {
+        decided.outcome.delay = delay as u64;
+        decided.slots[0] = set.sites[0].slot as u16;
+        decided.fired = 1;
+    } else {
+        decide_at_length::<F, O>(set, regs, target, decided);
     }
-    let unknown = switch!(epoch);
-    O::look(&mut decided.seen, regs, target, F::MEMORY);
-    decided.seen.forget(unknown);
-    let place = place::unknown(O::place(&decided.seen, set.globs), unknown);
-    decide_by_all(set, place, decided, !F::DEFERS, unknown);
     let ends = !decided.outcome.runs();
     let waits = decided.outcome.delay != 0;
     if F::DEFERS && (ends || waits) {
@@ -225,6 +227,25 @@ fn decide_by<F: Form, O: Operand>(regs: &Registers, alone: &Alone) -> Verdict {
         return Verdict::Skipped(park::RESTART);
     }
     end(decided.outcome.action, decided.outcome.value)
+}
+
+/// Decides by all rules of a set, and keeps what a record tells of the call.
+#[inline(always)]
+fn decide_at_length<F: Form, O: Operand>(
+    set: &RuleSet,
+    regs: &Registers,
+    target: u64,
+    decided: &mut Pending,
+) {
+    if trace() > 0 {
+        // SAFETY: no preconditions.
+        decided.time = unsafe { bpf_ktime_get_ns() };
+    }
+    let unknown = switch!(epoch);
+    O::look(&mut decided.seen, regs, target, F::MEMORY);
+    decided.seen.forget(unknown);
+    let place = place::unknown(O::place(&decided.seen, set.globs), unknown);
+    decide_by_all(set, place, decided, !F::DEFERS, unknown);
 }
 
 /// Carries an action out.
@@ -264,12 +285,14 @@ macro_rules! entry {
             0
         }
 
-        #[kprobe]
-        fn $overriding(ctx: ProbeContext) -> u32 {
+        // In a section of its own: aya-obj takes all functions of a section for one.
+        #[unsafe(no_mangle)]
+        #[unsafe(link_section = concat!("kprobe/", stringify!($overriding)))]
+        extern "C" fn $overriding(ctx: *mut c_void) -> u32 {
             let verdict = decide_here::<Overriding, $operand>(&Registers::of_current());
             if let Verdict::Skipped(value) = verdict {
                 // SAFETY: the context is the program's own.
-                unsafe { bpf_override_return(ctx.as_ptr().cast(), value as u64) };
+                unsafe { bpf_override_return(ctx.cast(), value as u64) };
             }
             0
         }

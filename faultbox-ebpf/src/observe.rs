@@ -38,7 +38,7 @@ fn sys_enter(ctx: RawTracePointContext) -> i32 {
     let syscall = unsafe { *ctx.as_ptr().cast::<u64>().add(1) } as u32;
     let index = syscall as usize & (MAX_SYSCALLS - 1);
     // SAFETY: in bounds by the mask.
-    increment(unsafe { COUNTS.within(target).cast::<u64>().add(index) });
+    increment(unsafe { COUNTS.at(target).cast::<u64>().add(index) });
     let Some(kind) = Kind::of(syscall) else { return 0 };
     if trace() < 2 && !kind.is_observed() {
         return 0;

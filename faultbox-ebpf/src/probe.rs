@@ -2,12 +2,7 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::{
-    EbpfContext as _,
-    helpers::{bpf_get_current_pid_tgid, generated::bpf_override_return},
-    macros::kprobe,
-    programs::ProbeContext,
-};
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, generated::bpf_override_return};
 
 use crate::{entry::as_error, target::switch};
 
@@ -29,11 +24,12 @@ extern "C" fn probe(_ctx: *mut c_void) -> i64 {
 }
 
 /// The same by `bpf_override_return`.
-#[kprobe]
-fn probe_override(ctx: ProbeContext) -> u32 {
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "kprobe/probe_override")]
+extern "C" fn probe_override(ctx: *mut c_void) -> u32 {
     if is_asking() {
         // SAFETY: the context is the program's own.
-        unsafe { bpf_override_return(ctx.as_ptr().cast(), as_error(-i64::from(PROOF)) as u64) };
+        unsafe { bpf_override_return(ctx.cast(), as_error(-i64::from(PROOF)) as u64) };
     }
     0
 }

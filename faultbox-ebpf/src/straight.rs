@@ -22,7 +22,8 @@ use crate::{
     target::switch,
 };
 
-/// What becomes of a call: an action that ends it, or `ACTION_NONE`, and what is meant by it.
+/// What becomes of a call: an action that ends it, or `ACTION_DELAY`, or `ACTION_NONE`; and what
+/// is meant by it.
 pub type Ending = (u32, i64);
 const RUNS: Ending = (ACTION_NONE as u32, 0);
 
@@ -97,23 +98,23 @@ fn of(object: Object) -> Call {
     Call { object, peer: Peer::default() }
 }
 
-/// The only rule of a set, unless it delays: that takes the long way.
+/// The only rule of a set.
 #[inline(always)]
 fn the_rule(set: &RuleSet) -> Option<InMap> {
-    if set.count != 1 {
-        return None;
-    }
-    let rule = InMap { rule: RULES.at(set.sites[0].slot.into()), unknown: None };
-    (rule.get().action != ACTION_DELAY).then_some(rule)
+    (set.count == 1).then(|| InMap { rule: RULES.at(set.sites[0].slot.into()) })
 }
 
-/// What one rule does to a call, counted. As `Outcome` has it for a single rule without a delay.
+/// What one rule does to a call, counted, as `Outcome` has it for a single rule. That a delay has
+/// fired is known, and to be counted, only when the thread waits.
 #[inline(always)]
 fn ending(rule: &InMap, site: &Site, call: &Call, place: Place) -> Ending {
     if decide(rule.get(), rule, site, call, place) != Verdict::Fire {
         return RUNS;
     }
-    // SAFETY: a field of a live map value.
-    increment(unsafe { &raw mut (*rule.rule).counters.fired }.cast());
-    (rule.get().action.into(), rule.get().value)
+    let action = rule.get().action;
+    if action != ACTION_DELAY {
+        // SAFETY: a field of a live map value.
+        increment(unsafe { &raw mut (*rule.rule).counters.fired }.cast());
+    }
+    (action.into(), rule.get().value)
 }

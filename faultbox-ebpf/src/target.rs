@@ -101,7 +101,7 @@ fn search() -> u64 {
 /// The rules of a target on a call.
 #[inline(always)]
 pub fn rules(target: u64, syscall: u32) -> Option<&'static RuleSet> {
-    let sets = SET_OF.within(target).cast::<u16>();
+    let sets = SET_OF.at(target).cast::<u16>();
     // SAFETY: in bounds by the mask; user space changes the word at any time.
     let set = unsafe { core::ptr::read_volatile(sets.add(syscall as usize & (MAX_SYSCALLS - 1))) };
     named(set.into())
@@ -110,7 +110,7 @@ pub fn rules(target: u64, syscall: u32) -> Option<&'static RuleSet> {
 /// Those on the call that this program is loaded for.
 #[inline(always)]
 pub fn rules_here(target: u64) -> Option<&'static RuleSet> {
-    named(load_wide::<u16, FIELD_SET>(SET_OF.within(target).cast_const().cast()))
+    named(load_wide::<u16, FIELD_SET>(SET_OF.at(target).cast_const().cast()))
 }
 
 #[inline(always)]

@@ -210,7 +210,7 @@ proptest! {
         driver: bool,
     ) {
         let (nth, after, max_hits) = limits;
-        let plain = || Rule { chance, nth, after, max_hits, flags, action, ..rule() };
+        let plain = || Rule { chance, nth, after, max_hits, action, flags, ..rule() };
         let (general, mut short) = (plain(), plain());
         if short.fires_always() {
             short.flags |= FLAG_ALWAYS;

@@ -333,7 +333,9 @@ impl Kernel {
         let control = self.control.slot(0);
         // SAFETY: in bounds; programs add to the word at any time.
         let unread = unsafe { (&raw const (*control).unread).read_volatile() };
-        let hooks = self.hooked.values().map(|Hook::Tracing(link)| Hook::Kprobe(link) | link);
+        let hooks = self.hooked.values().map(|hook| match hook {
+            Hook::Tracing(link) | Hook::Kprobe(link) => link,
+        });
         hooks.chain(&self.links).map(TracingLink::misses).sum::<u64>() + unread
     }
 

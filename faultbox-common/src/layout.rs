@@ -1,6 +1,6 @@
 //! Tables between the engine and its programs, other than rules.
 
-use crate::{Driver, MAX_TARGETS};
+use crate::MAX_TARGETS;
 
 /// Places in the table of targets, a power of two.
 pub const TARGET_SLOTS: u32 = 2 * MAX_TARGETS;
@@ -35,8 +35,37 @@ pub const KERNEL_FUNCTIONS: [(&str, i32); 4] = [
     ("bpf_local_irq_restore", IRQ_RESTORE),
 ];
 
-/// Byte offsets of kernel structures, read from the running kernel's BTF at start. They are
-/// constants to the verifier, because the map they lie in is frozen before programs are loaded.
+/// A load at this offset or behind it is at another one, which the loader writes into the
+/// instruction: that of the field with the number by which it is behind. A field that is in
+/// memory would take four more instructions, each time.
+pub const FIELDS: usize = 0x7000;
+/// The number of a constant that the loader writes into the instruction, likewise.
+pub const CONSTANTS: usize = 0x7e00_0000;
+
+/// Fields that are no members of [`Layout`], whose own are numbered by their places in it. The
+/// register with the operand of the call that a program is loaded for.
+pub const FIELD_OPERAND: usize = size_of::<Layout>() / 4;
+/// The register before that.
+pub const FIELD_DIRECTORY: usize = FIELD_OPERAND + 1;
+/// As a constant: the call's number.
+pub const FIELD_NUMBER: usize = FIELD_OPERAND + 2;
+/// The call's place among the sets of a target.
+pub const FIELD_SET: usize = FIELD_OPERAND + 3;
+/// As a constant: how much is recorded.
+pub const FIELD_TRACE: usize = FIELD_OPERAND + 4;
+/// Descriptor 0 in `files_struct.fd_array`, then the others.
+pub const FIELD_DESCRIPTORS: usize = FIELD_OPERAND + 5;
+/// `NR_OPEN_DEFAULT` of a 64-bit kernel, `include/linux/fdtable.h`.
+pub const DESCRIPTORS: usize = 64;
+
+/// Arrays that lie in one element of a map each, so that the loader can write their addresses into
+/// programs: looking an element up would take eight instructions more, each time.
+pub const TABLES: [&str; 12] = [
+    "CONTROL", "COUNTS", "DRIVERS", "GLOBS", "KINDS", "PLACES", "RULES", "SCOPES", "SETS",
+    "SET_OF", "TARGETS", "WHOSE",
+];
+
+/// Byte offsets of kernel structures, read from the running kernel's BTF at start.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each field is the structure and the member of that name")]
@@ -48,6 +77,7 @@ pub struct Layout {
     pub task_files: u32,
     pub task_fs: u32,
     pub files_fdt: u32,
+    pub files_fdtab: u32,
     pub files_fd_array: u32,
     pub fdt_max_fds: u32,
     pub fdt_fd: u32,
@@ -55,6 +85,8 @@ pub struct Layout {
     pub fs_pwd: u32,
     pub file_f_inode: u32,
     pub file_f_path: u32,
+    /// The dentry in it.
+    pub file_f_dentry: u32,
     pub file_private_data: u32,
     pub inode_i_mode: u32,
     pub inode_i_sb: u32,
@@ -72,6 +104,8 @@ pub struct Layout {
     pub sock_family: u32,
     pub sock_daddr: u32,
     pub sock_v6_daddr: u32,
+    /// Its second half.
+    pub sock_v6_daddr_low: u32,
     pub sock_dport: u32,
     pub unix_addr: u32,
     pub unix_peer: u32,
@@ -89,67 +123,15 @@ pub struct Layout {
     /// Size of `struct k_sigaction`, which starts with the handler.
     pub action_size: u32,
     pub inode_i_ino: u32,
-    /// Address of `rename_lock.seqcount`, which changes with every rename; 0: unknown.
-    pub rename_sequence: u64,
-}
-
-impl Layout {
-    /// All zeros; a constant, as a `static` needs.
-    pub const ZERO: Self = Self {
-        regs_syscall: 0,
-        regs_args: [0; 6],
-        regs_cs: 0,
-        task_files: 0,
-        task_fs: 0,
-        files_fdt: 0,
-        files_fd_array: 0,
-        fdt_max_fds: 0,
-        fdt_fd: 0,
-        fs_root: 0,
-        fs_pwd: 0,
-        file_f_inode: 0,
-        file_f_path: 0,
-        file_private_data: 0,
-        inode_i_mode: 0,
-        inode_i_sb: 0,
-        super_s_magic: 0,
-        dentry_d_parent: 0,
-        dentry_d_name: 0,
-        qstr_name: 0,
-        qstr_len: 0,
-        mount_mnt: 0,
-        mount_mnt_parent: 0,
-        mount_mnt_mountpoint: 0,
-        vfsmount_mnt_root: 0,
-        socket_sk: 0,
-        socket_type: 0,
-        sock_family: 0,
-        sock_daddr: 0,
-        sock_v6_daddr: 0,
-        sock_dport: 0,
-        unix_addr: 0,
-        unix_peer: 0,
-        regs_ip: 0,
-        regs_sp: 0,
-        task_flags: 0,
-        task_ptrace: 0,
-        task_parent: 0,
-        task_tgid: 0,
-        task_pid: 0,
-        task_blocked: 0,
-        task_pending: 0,
-        task_sighand: 0,
-        sighand_action: 0,
-        action_size: 0,
-        inode_i_ino: 0,
-        rename_sequence: 0,
-    };
 }
 
 /// Switches that user space writes into mapped memory while programs run.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Control {
+    /// Another number after each change of `levels` or the table of targets: see
+    /// [`Whose`].
+    pub epoch: u64,
     /// Depths of the cgroups that are targets (the root is 0), each plus one; 0 ends the list.
     pub levels: [u32; LEVELS],
     /// Thread whose `getpgid(2)` the probe program fails; 0: nobody's.
@@ -159,6 +141,8 @@ pub struct Control {
     /// Non-zero while threads may be parked or about to be: calls are looked up in the table of
     /// parked threads.
     pub parks: u32,
+    /// Address of `rename_lock.seqcount`, which changes with every rename; 0: unknown.
+    pub rename_sequence: u64,
     /// Where this structure lies in the kernel's memory; programs write it. 0: not yet known.
     pub here: u64,
     /// Calls that a delay should have hit and did not, because their thread could not be parked.
@@ -176,18 +160,91 @@ pub struct TargetSlot {
     /// The cgroup's id; 0: no target has ever been here, so a search ends; 1, which is no
     /// target's: one has been.
     pub cgroup: u64,
-    /// The target.
-    pub info: TargetInfo,
-}
-
-/// A target.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TargetInfo {
-    /// Where the driver's connections come from.
-    pub driver: Driver,
     /// Index of the target.
     pub index: u32,
     /// To be zero; keeps the size a multiple of eight.
     pub reserved: u32,
+}
+
+/// Places in the table of remembered answers, a power of two.
+pub const WHOSE_SLOTS: usize = 1 << 12;
+
+/// Whose the processes of one cgroup are, as remembered in one word: the upper bits tell which
+/// cgroup's and as of which [`Control::epoch`], the lower [`Self::BITS`] are the answer.
+///
+/// Ids of cgroups are never given twice and a cgroup never moves below another one, so an answer
+/// is right for as long as the epoch is the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Whose(u64);
+
+impl Whose {
+    /// Of the lower part.
+    pub const BITS: u32 = 16;
+    /// An answer: no target's. Others are indices of targets.
+    pub const NOBODY: u64 = MAX_TARGETS as u64;
+
+    /// Of a cgroup.
+    ///
+    /// While the epoch is the same, no two cgroups whose ids differ by less than 2⁴⁶ have upper
+    /// bits in common: multiples of the golden ratio lie that far apart.
+    #[inline(always)]
+    pub fn of(cgroup: u64, epoch: u64) -> Self {
+        Self(cgroup.wrapping_add(epoch).wrapping_mul(SPREAD))
+    }
+
+    /// Where its word is.
+    #[inline(always)]
+    pub fn slot(self) -> u64 {
+        self.0 >> (u64::BITS - WHOSE_SLOTS.trailing_zeros())
+    }
+
+    /// The answer in a word; more than [`Self::NOBODY`] if the word is another's, or nobody's
+    /// yet: zero is no answer.
+    #[inline(always)]
+    pub fn answer(self, word: u64) -> u64 {
+        (word ^ self.0 >> Self::BITS << Self::BITS).wrapping_sub(1)
+    }
+
+    /// The word for an answer.
+    #[inline(always)]
+    pub fn word(self, answer: u64) -> u64 {
+        self.0 >> Self::BITS << Self::BITS | (answer + 1)
+    }
+}
+
+/// 2⁶⁴ divided by the golden ratio.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+/// By how much an epoch differs from the next: so much that what is remembered of an old one is
+/// not taken for an answer of a new one.
+pub const EPOCH: u64 = 0xd1b5_4a32_d192_ed03;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_is_of_one_cgroup_and_one_epoch() {
+        for answer in [0, 1, Whose::NOBODY - 1, Whose::NOBODY] {
+            let whose = Whose::of(4711, EPOCH);
+            assert_eq!(whose.answer(whose.word(answer)), answer);
+            assert!(Whose::of(4712, EPOCH).answer(whose.word(answer)) > Whose::NOBODY);
+            assert!(
+                Whose::of(4711, EPOCH.wrapping_mul(2)).answer(whose.word(answer)) > Whose::NOBODY
+            );
+        }
+        assert!(Whose::of(1, EPOCH).answer(0) > Whose::NOBODY, "nothing is known yet");
+        assert!(Whose::of(1, EPOCH).slot() < WHOSE_SLOTS as u64);
+    }
+
+    #[test]
+    fn ids_that_are_near_each_other_are_told_apart() {
+        let upper = |difference: u64| difference.wrapping_mul(SPREAD) >> Whose::BITS;
+        // The nearest that multiples come to zero are at the denominators of the convergents.
+        let (mut a, mut b) = (1_u64, 1_u64);
+        while b < 1 << 46 {
+            assert!(upper(b) != 0 && upper(b.wrapping_neg()) != 0, "{b}");
+            assert!(upper(b) != u64::MAX >> Whose::BITS, "{b}");
+            (a, b) = (b, a + b);
+        }
+    }
 }

@@ -30,8 +30,10 @@ pub use event::{Decision, Event, NO_RULE, PATH_CAPACITY};
 pub use globs::GlobError;
 pub use globs::{Bits, GLOB_POSITIONS, Globs, MAX_GLOB_SETS, MAX_GLOBS, Matcher, Step};
 pub use layout::{
-    Control, IRQ_RESTORE, IRQ_SAVE, KERNEL_FUNCTIONS, LEVELS, Layout, PREEMPT_DISABLE,
-    PREEMPT_ENABLE, PROBES, TARGET_SLOTS, TargetInfo, TargetSlot, target_slot,
+    CONSTANTS, Control, DESCRIPTORS, EPOCH, FIELD_DESCRIPTORS, FIELD_DIRECTORY, FIELD_NUMBER,
+    FIELD_OPERAND, FIELD_SET, FIELD_TRACE, FIELDS, IRQ_RESTORE, IRQ_SAVE, KERNEL_FUNCTIONS, LEVELS,
+    Layout, PREEMPT_DISABLE, PREEMPT_ENABLE, PROBES, TABLES, TARGET_SLOTS, TargetSlot, WHOSE_SLOTS,
+    Whose, target_slot,
 };
 pub use park::{MAX_PARKED, Park, TOKENS, Token, WAKE_SEIZE, WAKE_SIGNAL, Wake};
 pub use partition::{
@@ -40,8 +42,9 @@ pub use partition::{
 };
 pub use rule::{
     ACTION_ALLOW, ACTION_CRASH, ACTION_DELAY, ACTION_DENY, ACTION_NONE, ACTION_RETURN,
-    CHANCE_ALWAYS, FLAG_INCLUDE_DRIVER, FLAG_SOCKETS_ONLY, MAX_PORTS, MAX_RULES, MAX_SCOPES,
-    MAX_SETS, MAX_SITES, MAX_SYSCALLS, MAX_TARGETS, Rule, RuleKey, RuleSet, Site,
+    CHANCE_ALWAYS, FLAG_ALWAYS, FLAG_ANYTHING, FLAG_INCLUDE_DRIVER, FLAG_SOCKETS_ONLY, MAX_PORTS,
+    MAX_RULES, MAX_SCOPES, MAX_SETS, MAX_SITES, MAX_SYSCALLS, MAX_TARGETS, Rule, RuleKey, RuleSet,
+    Site,
 };
 pub use same::is_same;
 pub use system_path::{COMPONENT, Components, TEXT, is_system_path, is_system_text};

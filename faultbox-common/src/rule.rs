@@ -34,6 +34,12 @@ pub const ACTION_CRASH: u8 = 5;
 pub const FLAG_SOCKETS_ONLY: u8 = 1;
 /// Calls to and from the test driver are hit, too.
 pub const FLAG_INCLUDE_DRIVER: u8 = 2;
+/// It fires at every match: [`Rule::fires_always`], found out once for all of them.
+pub const FLAG_ALWAYS: u8 = 4;
+
+/// None of its sites asks for more than eligibility: [`Site::is_about_anything`], found out once
+/// for all of them. Never beside [`FLAG_SOCKETS_ONLY`].
+pub const FLAG_ANYTHING: u8 = 8;
 
 /// A [`Rule::chance`] that always fires: 2³² of 2³².
 pub const CHANCE_ALWAYS: u64 = 1 << 32;
@@ -70,6 +76,18 @@ pub struct Rule {
     pub reserved: u16,
 }
 
+impl Rule {
+    /// Whether nothing of what it is made of ever lets a match go, so that [`FLAG_ALWAYS`] may be
+    /// set.
+    pub fn fires_always(&self) -> bool {
+        self.action != ACTION_ALLOW
+            && self.nth == 0
+            && self.after == 0
+            && self.max_hits == 0
+            && self.chance >= CHANCE_ALWAYS
+    }
+}
+
 /// Where a rule applies: an entry in the set of a target and a system call.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,20 +106,25 @@ pub struct Site {
 }
 
 impl Site {
+    /// Whether it names neither paths nor peers, so that [`FLAG_ANYTHING`] may be set in a rule
+    /// that has only such.
+    pub fn is_about_anything(&self) -> bool {
+        self.globs == 0 && self.peer_count == 0
+    }
+
     /// Whether a call to this peer is meant: 1, or 0.
     #[inline(always)]
     pub fn admits(&self, peer: &crate::Peer) -> u64 {
-        if self.peer_count == 0 { 1 } else { names(&self.peers, peer) }
+        if self.peer_count == 0 { 1 } else { names(&self.peers, peer.endpoint()) }
     }
 }
 
-/// 1 if a peer is one of these, else 0. The driver dials from an address of its own but to the same
-/// ports as anyone else.
+/// 1 if an endpoint is one of these, else 0. The driver dials from an address of its own but to the
+/// same ports as anyone else.
 // A function of its own in a program: what it computes would else be kept from one site to the
 // next, for which there is no stack left.
 #[cfg_attr(target_arch = "bpf", inline(never))]
-fn names(peers: &[u64; MAX_PORTS], peer: &crate::Peer) -> u64 {
-    let endpoint = peer.endpoint();
+fn names(peers: &[u64; MAX_PORTS], endpoint: u64) -> u64 {
     // What is not used is zero, which is nobody's. Without branches: see `is_same`.
     let mut named = 0;
     let mut i = 0;
@@ -130,10 +153,8 @@ pub struct RuleSet {
     pub count: u32,
     /// The set of globs that the sites' bits are about; 0: none.
     pub globs: u32,
-    /// What the call works on; only programs ask, and user space packs it for them.
-    pub kind: u32,
     /// To be zero.
-    pub reserved: u32,
+    pub reserved: u64,
     /// In order of declaration.
     pub sites: [Site; MAX_SITES],
 }

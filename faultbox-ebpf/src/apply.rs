@@ -9,7 +9,7 @@ use crate::{
     call::Seen,
     decision::{Fired, count_fired},
     entry::as_error,
-    kernel::{Registers as _, Typed, trace},
+    kernel::{Registers, trace},
     maps::PENDING,
     park,
     preemption::Alone,
@@ -58,7 +58,7 @@ fn carry_out(alone: &Alone) -> i64 {
     let Some(pending) = PENDING.get_ptr_mut(thread) else { return 0 };
     // SAFETY: only this thread's own programs change its entry.
     let pending = unsafe { &mut *pending };
-    let regs = Typed::of_current();
+    let regs = Registers::of_current();
     if regs.syscall() != pending.syscall {
         return 0;
     }

@@ -1,23 +1,23 @@
 //! What is the current call working on? The kernel's half of language.md 1.9.4.
 
 use aya_ebpf::helpers::bpf_probe_read_user;
-use faultbox_common::{Call, Control, Driver, MAX_SYSCALLS, Object, Operand, Peer, Place};
+use faultbox_common::{Call, Object, Operand, Peer, Place};
 
 use crate::{
     decision::increment,
     file::{self, ByHelper, Direct, File, Memory},
-    kernel::{Address, Registers, blur, blurred, offset, read},
-    maps::KINDS,
+    kernel::{Address, Registers, blur, blurred, field, offset, read},
+    maps::{DRIVERS, KINDS},
     path::{self, Dentry, PathBytes},
     place,
-    target::control,
+    target::{control, switch},
 };
 
-const S_IFMT: u16 = 0o170_000;
-const S_IFSOCK: u16 = 0o140_000;
-const S_IFREG: u16 = 0o100_000;
-const S_IFDIR: u16 = 0o040_000;
-const S_IFIFO: u16 = 0o010_000;
+pub const S_IFMT: u64 = 0o170_000;
+pub const S_IFSOCK: u64 = 0o140_000;
+pub const S_IFREG: u64 = 0o100_000;
+pub const S_IFDIR: u64 = 0o040_000;
+pub const S_IFIFO: u64 = 0o010_000;
 /// `include/uapi/linux/magic.h`: the pipes that `pipe(2)` makes live there and have no name.
 const PIPEFS_MAGIC: u64 = 0x5049_5045;
 const AF_UNIX: u16 = 1;
@@ -28,7 +28,7 @@ const SOCK_DGRAM: u16 = 2;
 /// `AT_FDCWD` as an `int`.
 const CWD: u32 = -100i32 as u32;
 
-/// What a call works on, as user space described it in [`KINDS`] and in sets of rules.
+/// What a call works on, as user space described it in [`KINDS`].
 #[derive(Clone, Copy)]
 pub struct Kind(pub u32);
 
@@ -36,7 +36,8 @@ impl Kind {
     /// Of this system call; `None` when it is not in the table.
     #[inline(always)]
     pub fn of(syscall: u32) -> Option<Self> {
-        let kind = *KINDS.get(syscall & (MAX_SYSCALLS as u32 - 1))?;
+        // SAFETY: a live map value, which user space fills before any program runs.
+        let kind = unsafe { KINDS.at(syscall.into()).read() };
         (kind != 0).then_some(Self(kind))
     }
 
@@ -66,7 +67,7 @@ pub struct Seen {
     /// As rules see it.
     pub call: Call,
     /// Where the file is, or the directory that a path starts at; none for an absolute one.
-    start: Dentry,
+    pub start: Dentry,
     /// The open file's inode, if there is one, and its number.
     inode: u64,
     number: u64,
@@ -78,11 +79,8 @@ impl Seen {
     /// Makes the verifier forget how the call was seen: see [`blur`].
     #[inline(always)]
     pub fn forget(&mut self, unknown: u64) {
+        // Every word is what it was, so the object is still one that the compiler knows.
         blur(self, unknown);
-        // The compiler, however, must not meet a discriminant that it does not know.
-        // SAFETY: the enumeration is one byte, which has been written.
-        let raw = unsafe { core::ptr::read_volatile((&raw const self.call.object).cast::<u8>()) };
-        self.call.object = Object::from_raw(raw & 7);
     }
 
     /// Writes the path to an event. Returns bytes of components and bytes as given.
@@ -96,23 +94,17 @@ impl Seen {
     /// Looks at the current call's operand, whatever its kind, but does not tell the system's own
     /// files from others: whoever reads the report sees that by the path.
     #[inline(always)]
-    pub fn look(
-        &mut self,
-        kind: Kind,
-        regs: &impl Registers,
-        driver: &Driver,
-        control: *mut Control,
-    ) {
+    pub fn look(&mut self, kind: Kind, regs: &Registers, target: u64) {
         let index = kind.argument();
         if kind.is(Operand::Fd) {
-            self.look_at_descriptor(regs.argument(index) as u32, driver, control);
+            self.look_at_descriptor(regs.argument(index) & 0xffff_ffff, target, Direct);
         } else if kind.is(Operand::Path) {
             self.find_path(regs.argument(index), None);
         } else if kind.is(Operand::PathAt) {
             let directory = regs.argument(index.wrapping_sub(1)) as u32;
             self.find_path(regs.argument(index), Some(directory));
         } else if kind.is(Operand::Address) {
-            self.look_at_address(regs, driver);
+            self.look_at_address(regs, target);
         } else {
             self.call.object = Object::Plain;
         }
@@ -122,10 +114,9 @@ impl Seen {
     #[inline(always)]
     pub fn look_at_path(&mut self, user: u64, directory: Option<u32>) {
         self.find_path(user, directory);
-        if !matches!(self.call.object, Object::File)
-            && let Some(control) = control()
-        {
-            increment(&raw mut control.unread);
+        if !matches!(self.call.object, Object::File) {
+            // SAFETY: a live map value.
+            increment(unsafe { &raw mut (*control()).unread });
         }
     }
 
@@ -149,23 +140,21 @@ impl Seen {
         }
     }
 
-    /// Looks at a descriptor of the current task.
+    /// Looks at a descriptor of the current task, as the program may.
     #[inline(always)]
-    pub fn look_at_descriptor(&mut self, descriptor: u32, driver: &Driver, control: *mut Control) {
+    pub fn look_at_descriptor(&mut self, descriptor: u64, target: u64, near: impl Memory) {
         let found = file::find(descriptor);
         // The verifier knows the number of each descriptor that was found. It must not follow the
         // rest once for each of them.
-        // SAFETY: a live map value.
-        let unknown = unsafe { core::ptr::read_volatile(&raw const (*control).here) };
-        let descriptor = blurred(descriptor.into(), unknown) as u32;
+        let descriptor = blurred(descriptor, switch!(epoch));
         if descriptor == 1 || descriptor == 2 {
             // Whatever it is, unless something better is known below.
             self.call.object = Object::Stdio;
         }
         // A failed read means a file that rules do not know, never a failed call.
         let _ = match found {
-            Some(File::Near(file)) => self.look_at_file(file, Direct(control), descriptor, driver),
-            Some(File::Far(file)) => self.look_at_file(file, ByHelper, descriptor, driver),
+            Some(File::Near(file)) => self.look_at_file(file, near, descriptor, target),
+            Some(File::Far(file)) => self.look_at_file(file, ByHelper, descriptor, target),
             None => None,
         };
     }
@@ -175,21 +164,23 @@ impl Seen {
         &mut self,
         file: Address,
         memory: impl Memory,
-        descriptor: u32,
-        driver: &Driver,
+        descriptor: u64,
+        target: u64,
     ) -> Option<()> {
-        let inode = memory.follow(file, offset!(file_f_inode))?;
-        let mode = memory.load::<u16>(inode, offset!(inode_i_mode))? & S_IFMT;
+        let inode = memory.follow::<{ field!(file_f_inode) }>(file)?;
+        let mode = memory.load_wide::<u16, { field!(inode_i_mode) }>(inode)? & S_IFMT;
         if mode == S_IFREG || mode == S_IFDIR {
             self.start = Dentry::of_file(file, memory)?;
             self.inode = memory.number(inode);
-            self.number = memory.load(inode, offset!(inode_i_ino))?;
+            self.number = memory.load::<u64, { field!(inode_i_ino) }>(inode)?;
             self.call.object = Object::File;
         } else if mode == S_IFSOCK {
-            self.look_at_socket(memory.load(file, offset!(file_private_data))?, driver)?;
+            let (socket, memory) = memory.socket(file)?;
+            if let Some(call) = socket_call(socket, memory, target) {
+                self.call = call;
+            }
         } else if mode == S_IFIFO && descriptor != 1 && descriptor != 2 {
-            let system = memory.follow(inode, offset!(inode_i_sb))?;
-            if memory.load::<u64>(system, offset!(super_s_magic))? != PIPEFS_MAGIC {
+            if !is_unnamed_pipe(inode, memory)? {
                 self.call.object = Object::Fifo;
             } else if descriptor == 0 {
                 self.call.object = Object::Stdio;
@@ -208,7 +199,7 @@ impl Seen {
         self.given = user;
         if first != b'/' {
             self.start = match directory {
-                Some(descriptor) if descriptor != CWD => file::find_far(descriptor)
+                Some(descriptor) if descriptor != CWD => file::find_far(descriptor.into())
                     .and_then(|file| Dentry::of_file(file, ByHelper))
                     .unwrap_or(Dentry::NONE),
                 _ => Dentry::working_directory(),
@@ -216,49 +207,64 @@ impl Seen {
         }
     }
 
-    #[inline(always)]
-    fn look_at_socket(&mut self, socket: Address, driver: &Driver) -> Option<()> {
-        let kind: u16 = read(socket, offset!(socket_type))?;
-        let sock: Address = read(socket, offset!(socket_sk))?;
-        let family: u16 = read(sock, offset!(sock_family))?;
-        if family == AF_UNIX {
-            let named = is_named(sock)? || {
-                let peer: Address = read(sock, offset!(unix_peer))?;
-                !peer.is_null() && is_named(peer)?
-            };
-            if named {
-                self.call.object = Object::UnixSocket;
-            }
-            return Some(());
-        }
-        if kind != SOCK_STREAM && kind != SOCK_DGRAM {
-            return None;
-        }
-        let address = if family == AF_INET {
-            mapped(read(sock, offset!(sock_daddr))?)
-        } else if family == AF_INET6 {
-            read(sock, offset!(sock_v6_daddr))?
-        } else {
-            return None;
-        };
-        let port = u16::from_be(read(sock, offset!(sock_dport))?);
-        self.call.object = Object::Socket;
-        self.call.peer = Peer::new(address, port, driver);
-        Some(())
-    }
-
     /// `connect(2)`: stream sockets over IPv4 and IPv6 only; the address asked for is the peer.
     #[inline(always)]
-    pub fn look_at_address(&mut self, regs: &impl Registers, driver: &Driver) {
-        if let Some(peer) = address_asked_for(regs, driver) {
+    pub fn look_at_address(&mut self, regs: &Registers, target: u64) {
+        if let Some(peer) = address_asked_for(regs, target) {
             self.call = Call { object: Object::Socket, peer };
         }
     }
 }
 
+/// Whether a FIFO is one of those that `pipe(2)` makes.
+#[inline(always)]
+pub fn is_unnamed_pipe(inode: Address, memory: impl Memory) -> Option<bool> {
+    let system = memory.follow::<{ field!(inode_i_sb) }>(inode)?;
+    Some(memory.load::<u64, { field!(super_s_magic) }>(system)? == PIPEFS_MAGIC)
+}
+
+/// What a call on a socket works on; `None`: what no rule knows.
+#[inline(always)]
+pub fn socket_call(socket: Address, memory: impl Memory, target: u64) -> Option<Call> {
+    let kind = memory.load::<u16, { field!(socket_type) }>(socket)?;
+    let sock = memory.follow::<{ field!(socket_sk) }>(socket)?;
+    let family = memory.load::<u16, { field!(sock_family) }>(sock)?;
+    if family == AF_UNIX {
+        // Its own structure is behind that of any socket's: further than the type goes.
+        let sock = memory.number(sock) as Address;
+        let is_named = is_named(sock)? || {
+            let peer: Address = read(sock, offset!(unix_peer))?;
+            !peer.is_null() && is_named(peer)?
+        };
+        return is_named.then_some(Call { object: Object::UnixSocket, peer: Peer::default() });
+    }
+    if kind != SOCK_STREAM && kind != SOCK_DGRAM {
+        return None;
+    }
+    let address = if family == AF_INET {
+        mapped(memory.load::<u32, { field!(sock_daddr) }>(sock)?.to_ne_bytes())
+    } else if family == AF_INET6 {
+        let high = memory.load::<u64, { field!(sock_v6_daddr) }>(sock)?;
+        joined(high, memory.load::<u64, { field!(sock_v6_daddr_low) }>(sock)?)
+    } else {
+        return None;
+    };
+    let port = u16::from_be(memory.load::<u16, { field!(sock_dport) }>(sock)?);
+    // SAFETY: a live map value, which user space fills before the target is known.
+    let driver = unsafe { &*DRIVERS.at(target) };
+    Some(Call { object: Object::Socket, peer: Peer::new(address, port, driver) })
+}
+
 #[inline(always)]
 fn is_named(sock: Address) -> Option<bool> {
     read::<Address>(sock, offset!(unix_addr)).map(|address| !address.is_null())
+}
+
+/// An address by its words as they are in memory.
+#[inline(always)]
+fn joined(high: u64, low: u64) -> [u8; 16] {
+    // SAFETY: both are sixteen bytes of anything.
+    unsafe { core::mem::transmute([high, low]) }
 }
 
 /// `::ffff:a.b.c.d`.
@@ -268,10 +274,10 @@ fn mapped(v4: [u8; 4]) -> [u8; 16] {
 }
 
 #[inline(always)]
-fn address_asked_for(regs: &impl Registers, driver: &Driver) -> Option<Peer> {
-    let file = file::find_far(regs.argument(0) as u32)?;
+fn address_asked_for(regs: &Registers, target: u64) -> Option<Peer> {
+    let file = file::find_far(regs.argument(0) & 0xffff_ffff)?;
     let inode: Address = read(file, offset!(file_f_inode))?;
-    if read::<u16>(inode, offset!(inode_i_mode))? & S_IFMT != S_IFSOCK {
+    if u64::from(read::<u16>(inode, offset!(inode_i_mode))?) & S_IFMT != S_IFSOCK {
         return None;
     }
     let socket: Address = read(file, offset!(file_private_data))?;
@@ -287,7 +293,8 @@ fn address_asked_for(regs: &impl Registers, driver: &Driver) -> Option<Peer> {
         AF_INET6 => user(address + 8)?,
         _ => return None,
     };
-    Some(Peer::new(ip, port, driver))
+    // SAFETY: as above.
+    Some(Peer::new(ip, port, unsafe { &*DRIVERS.at(target) }))
 }
 
 #[inline(always)]

@@ -2,7 +2,7 @@
 
 use core::arch::asm;
 
-use faultbox_common::{ACTION_DELAY, Counters, MAX_SITES, Place, Rule, RuleSet, decide};
+use faultbox_common::{ACTION_DELAY, Counters, MAX_SITES, Place, Rule, RuleSet, Site, decide};
 
 use crate::{
     apply::Pending,
@@ -10,27 +10,34 @@ use crate::{
     maps::{RULES, SCOPES},
 };
 
-/// Counters of a rule, by the kernel's atomic instructions (Linux 5.12): rustc has none for eBPF.
-struct InMap {
-    rule: *mut Rule,
-    /// See [`blurred`].
-    unknown: u64,
+/// A rule with its counters, by the kernel's atomic instructions (Linux 5.12): rustc has none for
+/// eBPF.
+pub struct InMap {
+    pub rule: *mut Rule,
 }
 
-/// Adds one and returns what was there before.
+impl InMap {
+    /// What it consists of.
+    #[inline(always)]
+    pub fn get(&self) -> &'static Rule {
+        // SAFETY: elements live as long as the map.
+        unsafe { &*self.rule }
+    }
+}
+
+/// Adds a number and returns what was there before.
 #[inline(always)]
-fn fetch_increment(at: *mut u64) -> u64 {
-    let mut value = 1u64;
+pub fn fetch_add(at: *mut u64, mut number: u64) -> u64 {
     // SAFETY: the pointer is to an aligned word of a map's value.
     unsafe {
         asm!(
             "{v} = atomic_fetch_add((u64 *)({p} + 0), {v})",
             p = in(reg) at,
-            v = inout(reg) value,
+            v = inout(reg) number,
             options(nostack),
         );
     }
-    value
+    number
 }
 
 /// Adds one.
@@ -46,13 +53,13 @@ impl Counters for InMap {
     #[inline(always)]
     fn next_match(&self) -> u64 {
         // SAFETY: a field of a live map value.
-        fetch_increment(unsafe { &raw mut (*self.rule).counters.matched }.cast())
+        fetch_add(unsafe { &raw mut (*self.rule).counters.matched }.cast(), 1)
     }
 
     #[inline(always)]
     fn next_ticket(&self) -> u64 {
         // SAFETY: as above.
-        fetch_increment(unsafe { &raw mut (*self.rule).counters.tickets }.cast())
+        fetch_add(unsafe { &raw mut (*self.rule).counters.tickets }.cast(), 1)
     }
 
     #[inline(always)]
@@ -60,11 +67,43 @@ impl Counters for InMap {
         // SAFETY: as above.
         increment(unsafe { &raw mut (*self.rule).counters.exempt }.cast());
     }
+}
+
+/// The same of one rule among others: the verifier comes here from each that was before.
+struct AmongOthers {
+    rule: InMap,
+    /// See [`blurred`].
+    unknown: u64,
+}
+
+impl Counters for AmongOthers {
+    #[inline(always)]
+    fn next_match(&self) -> u64 {
+        self.rule.next_match()
+    }
+
+    #[inline(always)]
+    fn next_ticket(&self) -> u64 {
+        self.rule.next_ticket()
+    }
+
+    #[inline(always)]
+    fn exempt(&self) {
+        self.rule.exempt();
+    }
 
     #[inline(always)]
     fn opaque(&self, value: u64) -> u64 {
         blurred(value, self.unknown)
     }
+}
+
+/// Whether a rule is on, and still the one that a set means.
+#[inline(always)]
+pub fn is_armed(rule: &Rule, site: &Site) -> bool {
+    // SAFETY: a live map value, which user space changes at any time.
+    let armed = unsafe { core::ptr::read_volatile(SCOPES.at(rule.scope.into())) };
+    armed != 0 && rule.generation == site.generation
 }
 
 /// The rules of a set that fired, by their places in the set: a bit for each.
@@ -77,12 +116,11 @@ pub fn count_fired(slots: &[u16; MAX_SITES], fired: Fired, parked: bool) {
         if fired >> i & 1 == 0 {
             continue;
         }
-        if let Some(rule) = RULES.get_ptr_mut(slots[i].into()) {
-            // SAFETY: fields of a live map value.
-            unsafe {
-                if parked || (*rule).action != ACTION_DELAY {
-                    increment((&raw mut (*rule).counters.fired).cast());
-                }
+        let rule = RULES.at(slots[i].into());
+        // SAFETY: fields of a live map value.
+        unsafe {
+            if parked || (*rule).action != ACTION_DELAY {
+                increment((&raw mut (*rule).counters.fired).cast());
             }
         }
     }
@@ -104,16 +142,10 @@ pub fn decide_by_all(
             break;
         }
         let site = &set.sites[i];
-        let Some(pointer) = RULES.get_ptr_mut(site.slot) else { break };
-        // SAFETY: array elements live as long as the map; the generation tells whether this is
-        // still the rule that the set means.
-        let rule = unsafe { &*pointer };
-        let armed = SCOPES.get(rule.scope).is_some_and(|scope| {
-            // SAFETY: a live map value, which user space changes at any time.
-            unsafe { core::ptr::read_volatile(scope) != 0 }
-        });
-        if armed && rule.generation == site.generation {
-            let counters = InMap { rule: pointer, unknown };
+        let pointer = RULES.at(site.slot.into());
+        let counters = AmongOthers { rule: InMap { rule: pointer }, unknown };
+        let rule = counters.rule.get();
+        if is_armed(rule, site) {
             let verdict = decide(rule, &counters, site, &decided.seen.call, place);
             if decided.outcome.add(rule, verdict) {
                 if at_once && rule.action != ACTION_DELAY {

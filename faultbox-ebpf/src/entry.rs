@@ -8,24 +8,25 @@
 
 use core::{arch::asm, ffi::c_void, mem::MaybeUninit};
 
-use aya_ebpf::{
-    EbpfContext as _,
-    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, generated::bpf_override_return},
-    macros::kprobe,
-    programs::ProbeContext,
+use aya_ebpf::helpers::{
+    bpf_get_current_pid_tgid, bpf_ktime_get_ns, generated::bpf_override_return,
 };
-use faultbox_common::{ACTION_NONE, Control, NO_RULE, Object, Place, TargetInfo};
+use faultbox_common::{ACTION_DELAY, ACTION_NONE, FIELD_NUMBER, NO_RULE, Object, Place, RuleSet};
 
 use crate::{
     apply::Pending,
-    call::{Kind, Seen},
+    call::Seen,
     decision::{count_fired, decide_by_all, increment},
-    kernel::{Probed, Registers, Typed, blur, clear, trace},
+    file::{Direct, Memory, Typed},
+    kernel::{Registers, clear, constant, trace},
     maps::PENDING,
     park,
+    path::Dentry,
+    place,
     preemption::Alone,
     report::report,
-    target,
+    straight::{self, Ending},
+    target::{self, switch},
 };
 
 /// `value`, if that is a negated errno, in a way that every verifier can follow: it wants to see
@@ -54,56 +55,113 @@ enum Verdict {
     Skipped(i64),
 }
 
-/// Decides at the entry of a call. `look` is the part that depends on the operand. Without
-/// `can_wait` a call that should wait runs undelayed, and is counted: kprobes run where a signal
-/// to oneself is put off, and [`park`] cannot tell whether it will come.
+/// The forms of a program.
+trait Form {
+    /// Whether preemption can be switched off: a kprobe runs without it anyway.
+    const PREEMPTIBLE: bool;
+    /// Whether the decision is left for a hook further in.
+    const DEFERS: bool;
+    /// Whether a call can be made to wait here. Else one that should runs undelayed, and is
+    /// counted: kprobes run where a signal to oneself is put off, and [`park`] cannot tell whether
+    /// it will come.
+    const WAITS: bool;
+    /// How files are read.
+    const MEMORY: Self::Memory;
+    type Memory: Memory;
+}
+
+/// `fmod_ret`.
+struct Returning;
+
+impl Form for Returning {
+    const PREEMPTIBLE: bool = true;
+    const DEFERS: bool = false;
+    const WAITS: bool = true;
+    const MEMORY: Typed = Typed;
+    type Memory = Typed;
+}
+
+/// `fentry`.
+struct Deferring;
+
+impl Form for Deferring {
+    const PREEMPTIBLE: bool = true;
+    const DEFERS: bool = true;
+    const WAITS: bool = true;
+    const MEMORY: Typed = Typed;
+    type Memory = Typed;
+}
+
+/// `kprobe`.
+struct Overriding;
+
+impl Form for Overriding {
+    const PREEMPTIBLE: bool = false;
+    const DEFERS: bool = false;
+    const WAITS: bool = false;
+    const MEMORY: Direct = Direct;
+    type Memory = Direct;
+}
+
+/// A kind of operand.
+trait Operand {
+    /// Finds out what the call works on.
+    fn look(seen: &mut Seen, regs: &Registers, target: u64, memory: impl Memory);
+
+    /// Where that lies; `globs` are what is asked about its path.
+    fn place(_seen: &Seen, _globs: u32) -> Place {
+        Place::default()
+    }
+
+    /// Decides at once, if that is possible: see [`straight`].
+    fn decide(
+        _set: &RuleSet,
+        _regs: &Registers,
+        _target: u64,
+        _memory: impl Memory,
+        _room: &mut MaybeUninit<Dentry>,
+    ) -> Option<Ending> {
+        None
+    }
+}
+
+/// The number of the call that this program is loaded for.
 #[inline(always)]
-fn decide_here<R: Registers>(
-    regs: &R,
-    defers: bool,
-    can_wait: bool,
-    look: impl FnOnce(&mut Seen, &R, &TargetInfo, Kind, *mut Control),
-    place: impl FnOnce(&Seen, u32) -> Place,
-) -> Verdict {
-    let alone = Alone::new(R::PREEMPTIBLE);
-    let verdict = decide_by(regs, defers, can_wait, look, place, &alone);
+fn number() -> u32 {
+    constant::<FIELD_NUMBER>() as u32
+}
+
+/// Decides at the entry of a call.
+#[inline(always)]
+fn decide_here<F: Form, O: Operand>(regs: &Registers) -> Verdict {
+    let alone = Alone::new(F::PREEMPTIBLE);
+    let verdict = decide_by::<F, O>(regs, &alone);
     alone.end();
     verdict
 }
 
 #[inline(always)]
-fn decide_by<R: Registers>(
-    regs: &R,
-    defers: bool,
-    can_wait: bool,
-    look: impl FnOnce(&mut Seen, &R, &TargetInfo, Kind, *mut Control),
-    place: impl FnOnce(&Seen, u32) -> Place,
-    alone: &Alone,
-) -> Verdict {
-    let Some(control) = target::control() else { return Verdict::Runs };
-    let Some(target) = target::current_by(control) else { return Verdict::Runs };
-    if defers {
+fn decide_by<F: Form, O: Operand>(regs: &Registers, alone: &Alone) -> Verdict {
+    let Some(target) = target::current() else { return Verdict::Runs };
+    if F::DEFERS {
         // What an earlier call of this thread left because it failed before its hook, whether or
         // not there are still rules.
         let _ = PENDING.remove(bpf_get_current_pid_tgid());
     }
-    let syscall = regs.syscall();
-    // SAFETY: user space changes the word at any time.
-    let parks = unsafe { core::ptr::read_volatile(&raw const control.parks) } != 0;
     let mut decided = MaybeUninit::<Pending>::uninit();
-    if parks {
+    if switch!(parks) != 0 {
         clear(&mut decided);
         // SAFETY: all zeros is a valid value.
         let left = unsafe { decided.assume_init_mut() };
         let (ip, sp) = (regs.instruction(), regs.stack());
         alone.pause();
-        match park::enter(syscall, ip, sp, &mut left.outcome, (can_wait && !defers).into()) {
+        match park::enter(number(), ip, sp, &mut left.outcome, (F::WAITS && !F::DEFERS).into()) {
             park::NEW => alone.resume(),
             park::WAITS => return Verdict::Skipped(park::RESTART),
-            _ if !defers => return end(left.outcome.action, left.outcome.value),
+            _ if !F::DEFERS => return end(left.outcome.action, left.outcome.value),
             _ => {
                 if left.outcome.delay != 0 || !left.outcome.runs() {
-                    left.syscall = syscall;
+                    left.syscall = number();
                     left.resumed = 1;
                     let _ = PENDING.insert(bpf_get_current_pid_tgid(), &*left, 0);
                 }
@@ -111,36 +169,49 @@ fn decide_by<R: Registers>(
             }
         }
     }
-    let Some(set) = target::rules(target, syscall) else { return Verdict::Runs };
+    let Some(set) = target::rules_here(target) else { return Verdict::Runs };
+    let mut delay = 0;
+    if trace() == 0
+        && !F::DEFERS
+        // SAFETY: memory of its own, of which nothing is read before it is cleared.
+        && let room = unsafe { &mut *(&raw mut (*decided.as_mut_ptr()).seen.start).cast() }
+        && let Some((action, value)) = O::decide(set, regs, target, F::MEMORY, room)
+    {
+        if action != ACTION_DELAY.into() {
+            return end(action, value);
+        }
+        if value == 0 {
+            return Verdict::Runs;
+        }
+        delay = value;
+    }
     clear(&mut decided);
     // SAFETY: all zeros is a valid value.
     let decided = unsafe { decided.assume_init_mut() };
     decided.outcome.rule = NO_RULE;
-    decided.syscall = syscall;
-    if trace() > 0 {
-        // SAFETY: no preconditions.
-        decided.time = unsafe { bpf_ktime_get_ns() };
+    decided.syscall = number();
+    if delay != 0 {
+        decided.outcome.delay = delay as u64;
+        decided.slots[0] = set.sites[0].slot as u16;
+        decided.fired = 1;
+    } else {
+        decide_at_length::<F, O>(set, regs, target, decided);
     }
-    let unknown = regs.unknown();
-    look(&mut decided.seen, regs, target, Kind(set.kind), control);
-    decided.seen.forget(unknown);
-    let mut place = place(&decided.seen, set.globs);
-    blur(&mut place, unknown);
-    decide_by_all(set, place, decided, !defers, unknown);
     let ends = !decided.outcome.runs();
     let waits = decided.outcome.delay != 0;
-    if defers && (ends || waits) {
+    if F::DEFERS && (ends || waits) {
         let _ = PENDING.insert(bpf_get_current_pid_tgid(), &*decided, 0);
         return Verdict::Runs;
     }
     let mut parked = false;
-    if waits && !can_wait {
-        increment(&raw mut control.undelayed);
+    if waits && !F::WAITS {
+        // SAFETY: a live map value.
+        increment(unsafe { &raw mut (*target::control()).undelayed });
         decided.outcome.delay = 0;
     } else if waits {
         alone.pause();
-        parked =
-            park::begin(syscall, regs.instruction(), regs.stack(), &decided.outcome) == park::WAITS;
+        parked = park::begin(number(), regs.instruction(), regs.stack(), &decided.outcome)
+            == park::WAITS;
         if !parked {
             decided.outcome.delay = 0;
         }
@@ -150,12 +221,31 @@ fn decide_by<R: Registers>(
         count_fired(&decided.slots, decided.fired, true);
     }
     if trace() > 0 {
-        report(target, syscall, decided.time, regs, &decided.seen, &decided.outcome);
+        report(target, number(), decided.time, regs, &decided.seen, &decided.outcome);
     }
     if parked {
         return Verdict::Skipped(park::RESTART);
     }
     end(decided.outcome.action, decided.outcome.value)
+}
+
+/// Decides by all rules of a set, and keeps what a record tells of the call.
+#[inline(always)]
+fn decide_at_length<F: Form, O: Operand>(
+    set: &RuleSet,
+    regs: &Registers,
+    target: u64,
+    decided: &mut Pending,
+) {
+    if trace() > 0 {
+        // SAFETY: no preconditions.
+        decided.time = unsafe { bpf_ktime_get_ns() };
+    }
+    let unknown = switch!(epoch);
+    O::look(&mut decided.seen, regs, target, F::MEMORY);
+    decided.seen.forget(unknown);
+    let place = place::unknown(O::place(&decided.seen, set.globs), unknown);
+    decide_by_all(set, place, decided, !F::DEFERS, unknown);
 }
 
 /// Carries an action out.
@@ -178,74 +268,130 @@ fn returned(verdict: Verdict) -> i64 {
 }
 
 /// Declares the three forms of the program for one kind of operand. aya-obj knows no section
-/// `fmod_ret/`, so two are put into `fentry/` ones and loaded by the engine's own loader. They
-/// return 64 bits: the functions return `long`, and 32 would be extended with zeros.
+/// `fmod_ret/`, so two are put into `fentry/` ones. They return 64 bits: the functions return
+/// `long`, and 32 would be extended with zeros.
 macro_rules! entry {
-    ($returning:ident, $deferring:ident, $overriding:ident, $place:expr, $look:expr) => {
+    ($operand:ty, $returning:ident, $deferring:ident, $overriding:ident) => {
         #[unsafe(no_mangle)]
         #[unsafe(link_section = concat!("fentry/", stringify!($returning)))]
         extern "C" fn $returning(ctx: *mut c_void) -> i64 {
-            returned(decide_here(&Typed::of_entry(ctx), false, true, $look, $place))
+            returned(decide_here::<Returning, $operand>(&Registers::of_entry(ctx)))
         }
 
         #[unsafe(no_mangle)]
         #[unsafe(link_section = concat!("fentry/", stringify!($deferring)))]
         extern "C" fn $deferring(ctx: *mut c_void) -> i64 {
-            decide_here(&Typed::of_entry(ctx), true, true, $look, $place);
+            decide_here::<Deferring, $operand>(&Registers::of_entry(ctx));
             0
         }
 
-        #[kprobe]
-        fn $overriding(ctx: ProbeContext) -> u32 {
-            let regs = Probed(&ctx);
-            if let Verdict::Skipped(value) = decide_here(&regs, false, false, $look, $place) {
+        // In a section of its own: aya-obj takes all functions of a section for one.
+        #[unsafe(no_mangle)]
+        #[unsafe(link_section = concat!("kprobe/", stringify!($overriding)))]
+        extern "C" fn $overriding(ctx: *mut c_void) -> u32 {
+            let verdict = decide_here::<Overriding, $operand>(&Registers::of_current());
+            if let Verdict::Skipped(value) = verdict {
                 // SAFETY: the context is the program's own.
-                unsafe { bpf_override_return(ctx.as_ptr().cast(), value as u64) };
+                unsafe { bpf_override_return(ctx.cast(), value as u64) };
             }
             0
         }
     };
 }
 
-entry!(
-    return_fd,
-    defer_fd,
-    override_fd,
-    |seen: &Seen, globs| seen.place_of_file(globs),
-    |seen, regs, target, kind, control| {
-        let descriptor = regs.argument(kind.argument()) as u32;
-        seen.look_at_descriptor(descriptor, &target.driver, control);
+/// A file descriptor.
+struct Descriptor;
+
+impl Operand for Descriptor {
+    #[inline(always)]
+    fn look(seen: &mut Seen, regs: &Registers, target: u64, memory: impl Memory) {
+        seen.look_at_descriptor(regs.descriptor(), target, memory);
     }
-);
-entry!(
-    return_path,
-    defer_path,
-    override_path,
-    |seen: &Seen, globs| seen.place_of_path(globs),
-    |seen, regs, _, kind, _| {
-        seen.look_at_path(regs.argument(kind.argument()), None);
+
+    #[inline(always)]
+    fn place(seen: &Seen, globs: u32) -> Place {
+        seen.place_of_file(globs)
     }
-);
-entry!(
-    return_path_at,
-    defer_path_at,
-    override_path_at,
-    |seen: &Seen, globs| seen.place_of_path(globs),
-    |seen, regs, _, kind, _| {
-        let index = kind.argument();
-        let directory = regs.argument(index.wrapping_sub(1)) as u32;
-        seen.look_at_path(regs.argument(index), Some(directory));
+
+    #[inline(always)]
+    fn decide(
+        set: &RuleSet,
+        regs: &Registers,
+        target: u64,
+        memory: impl Memory,
+        room: &mut MaybeUninit<Dentry>,
+    ) -> Option<Ending> {
+        straight::by_descriptor(set, target, regs, memory, room)
     }
-);
-entry!(
-    return_address,
-    defer_address,
-    override_address,
-    |_, _| Place::default(),
-    |seen, regs, target, _, _| {
-        seen.look_at_address(regs, &target.driver);
+}
+
+entry!(Descriptor, return_fd, defer_fd, override_fd);
+
+/// A path, relative to the working directory.
+struct Path;
+
+impl Operand for Path {
+    #[inline(always)]
+    fn look(seen: &mut Seen, regs: &Registers, _: u64, _: impl Memory) {
+        seen.look_at_path(regs.operand(), None);
     }
-);
-entry!(return_plain, defer_plain, override_plain, |_, _| Place::default(), |seen, _, _, _, _| {
-    seen.call.object = Object::Plain
-});
+
+    #[inline(always)]
+    fn place(seen: &Seen, globs: u32) -> Place {
+        seen.place_of_path(globs)
+    }
+}
+
+entry!(Path, return_path, defer_path, override_path);
+
+/// A path, relative to the descriptor before it.
+struct PathAt;
+
+impl Operand for PathAt {
+    #[inline(always)]
+    fn look(seen: &mut Seen, regs: &Registers, _: u64, _: impl Memory) {
+        seen.look_at_path(regs.operand(), Some(regs.directory() as u32));
+    }
+
+    #[inline(always)]
+    fn place(seen: &Seen, globs: u32) -> Place {
+        seen.place_of_path(globs)
+    }
+}
+
+entry!(PathAt, return_path_at, defer_path_at, override_path_at);
+
+/// An address.
+struct Address;
+
+impl Operand for Address {
+    #[inline(always)]
+    fn look(seen: &mut Seen, regs: &Registers, target: u64, _: impl Memory) {
+        seen.look_at_address(regs, target);
+    }
+}
+
+entry!(Address, return_address, defer_address, override_address);
+
+/// None.
+struct Nothing;
+
+impl Operand for Nothing {
+    #[inline(always)]
+    fn look(seen: &mut Seen, _: &Registers, _: u64, _: impl Memory) {
+        seen.call.object = Object::Plain;
+    }
+
+    #[inline(always)]
+    fn decide(
+        set: &RuleSet,
+        _: &Registers,
+        _: u64,
+        _: impl Memory,
+        _: &mut MaybeUninit<Dentry>,
+    ) -> Option<Ending> {
+        straight::by_nothing(set)
+    }
+}
+
+entry!(Nothing, return_plain, defer_plain, override_plain);

@@ -2,42 +2,50 @@
 
 use core::{arch::asm, ffi::c_void, mem::MaybeUninit};
 
-use aya_ebpf::{
-    EbpfContext as _,
-    helpers::{
-        bpf_get_current_pid_tgid, bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_task_pt_regs,
-    },
-    programs::{ProbeContext, RawTracePointContext},
-};
-use faultbox_common::{Control, Layout};
+use aya_ebpf::helpers::{bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_task_pt_regs};
+use faultbox_common::{CONSTANTS, Control, FIELD_DIRECTORY, FIELD_OPERAND, FIELD_TRACE, FIELDS};
 
 /// An address in the kernel.
 pub type Address = *const c_void;
 
-/// Set by user space before the object is loaded.
-#[unsafe(no_mangle)]
-pub static LAYOUT: Layout = Layout::ZERO;
+/// The number of a member of the layout among the fields.
+macro_rules! field {
+    ($($member:tt)+) => {
+        core::mem::offset_of!(faultbox_common::Layout, $($member)+) / 4
+    };
+}
+pub(crate) use field;
 
-/// How much is recorded: 0 denials only, 1 the observed calls, 2 all. Set likewise, so the
-/// verifier removes the code of the other levels.
-#[unsafe(no_mangle)]
-pub static TRACE: u32 = 1;
-
-/// One offset of the layout. Member by member, and volatile: a single read of the frozen map is a
-/// constant to the verifier, a copy of the whole structure is not.
+/// One offset of the layout, which the loader knows: a constant to the verifier.
 macro_rules! offset {
-    ($($field:tt)+) => {
-        // SAFETY: the static is initialised memory.
-        unsafe { core::ptr::read_volatile(&raw const $crate::kernel::LAYOUT.$($field)+) as usize }
+    ($($member:tt)+) => {
+        $crate::kernel::constant::<{ $crate::kernel::field!($($member)+) }>()
     };
 }
 pub(crate) use offset;
 
-/// The trace level.
+/// A number that the loader writes into the program: that of the field.
 #[inline(always)]
-pub fn trace() -> u32 {
-    // SAFETY: the static is initialised memory.
-    unsafe { core::ptr::read_volatile(&raw const TRACE) }
+pub fn constant<const FIELD: usize>() -> usize {
+    let number;
+    // SAFETY: a number in a register.
+    unsafe {
+        asm!(
+            "{n} = {f}",
+            n = out(reg) number,
+            f = const CONSTANTS + FIELD,
+            // Not pure: it would be kept on the stack, which costs as much.
+            options(nomem, nostack),
+        );
+    }
+    number
+}
+
+/// How much is recorded: 0 denials only, 1 the observed calls, 2 all. The verifier removes the code
+/// of the other levels.
+#[inline(always)]
+pub fn trace() -> usize {
+    constant::<FIELD_TRACE>()
 }
 
 /// Reads a value in the kernel; `None` when the address is bad.
@@ -47,11 +55,84 @@ pub fn read<T: Copy>(base: Address, offset: usize) -> Option<T> {
     unsafe { bpf_probe_read_kernel(base.cast::<u8>().wrapping_add(offset).cast::<T>()).ok() }
 }
 
+/// What one instruction loads.
+pub trait Word: Copy {
+    /// Loads it from the offset that a field is, and fills it up with zeros.
+    ///
+    /// # Safety
+    ///
+    /// The verifier must know the type behind the pointer, or that there is as much memory.
+    unsafe fn load<const FIELD: usize>(base: Address) -> u64;
+
+    /// The word in what was loaded.
+    fn of(loaded: u64) -> Self;
+
+    /// Fills a word up with zeros.
+    fn widen(self) -> u64;
+}
+
+macro_rules! word {
+    ($type:ty, $size:literal) => {
+        impl Word for $type {
+            #[inline(always)]
+            unsafe fn load<const FIELD: usize>(base: Address) -> u64 {
+                let value: u64;
+                // SAFETY: as the caller promises; the kernel clears what faults.
+                unsafe {
+                    asm!(
+                        concat!("{v} = *(", $size, " *)({b} + {f})"),
+                        v = out(reg) value,
+                        b = in(reg) base,
+                        f = const FIELDS + FIELD,
+                        options(readonly, nostack),
+                    );
+                }
+                value
+            }
+
+            #[inline(always)]
+            fn of(loaded: u64) -> Self {
+                loaded as Self
+            }
+
+            #[inline(always)]
+            fn widen(self) -> u64 {
+                self as u64
+            }
+        }
+    };
+}
+word!(u64, "u64");
+word!(u32, "u32");
+word!(u16, "u16");
+word!(Address, "u64");
+
 /// Reads a member behind a pointer whose type the verifier knows: one instruction, where [`read`]
 /// is a call. A pointer that is read so is typed again if the member is a pointer to a structure.
+macro_rules! member {
+    ($type:ty, $base:expr, $($member:tt)+) => {
+        $crate::kernel::load::<$type, { $crate::kernel::field!($($member)+) }>($base)
+    };
+}
+pub(crate) use member;
+
+/// The same by the number of the field.
 #[inline(always)]
-pub fn member<T: Copy>(base: Address, offset: usize) -> T {
-    // SAFETY: the verifier checks type and offset, and the kernel clears what faults.
+pub fn load<T: Word, const FIELD: usize>(base: Address) -> T {
+    T::of(load_wide::<T, FIELD>(base))
+}
+
+/// The same as a whole register, which LLVM would not know that a shorter word fills already.
+#[inline(always)]
+pub fn load_wide<T: Word, const FIELD: usize>(base: Address) -> u64 {
+    // SAFETY: the verifier checks type and offset.
+    unsafe { T::load::<FIELD>(base) }
+}
+
+/// The same at an offset that the verifier knows.
+#[inline(always)]
+pub fn member_at<T: Copy>(base: Address, offset: usize) -> T {
+    // SAFETY: as above.
     unsafe { core::ptr::read_volatile(base.cast::<u8>().wrapping_add(offset).cast()) }
 }
 
@@ -142,58 +223,11 @@ pub fn task() -> Address {
     unsafe { bpf_get_current_task_btf() }.cast_const().cast()
 }
 
-/// The registers of a system call.
-pub trait Registers {
-    /// Whether the program that reads them can switch preemption off: a kprobe runs without it
-    /// anyway.
-    const PREEMPTIBLE: bool;
+/// The registers of a system call, behind a pointer whose type the verifier knows.
+#[derive(Clone, Copy)]
+pub struct Registers(Address);
 
-    /// The word at this offset, which must be a constant to the verifier.
-    fn word(&self, offset: usize) -> u64;
-
-    /// Any number that the verifier knows nothing of: see [`blurred`].
-    #[inline(always)]
-    fn unknown(&self) -> u64 {
-        bpf_get_current_pid_tgid()
-    }
-
-    /// The call's number.
-    #[inline(always)]
-    fn syscall(&self) -> u32 {
-        self.word(offset!(regs_syscall)) as u32
-    }
-
-    /// Where the program goes on, which is behind the call's instruction.
-    #[inline(always)]
-    fn instruction(&self) -> u64 {
-        self.word(offset!(regs_ip))
-    }
-
-    /// The program's stack pointer.
-    #[inline(always)]
-    fn stack(&self) -> u64 {
-        self.word(offset!(regs_sp))
-    }
-
-    /// The `index`-th argument.
-    #[inline(always)]
-    fn argument(&self, index: u32) -> u64 {
-        // A match, not an index: the offset must stay a constant on every path.
-        match index {
-            0 => self.word(offset!(regs_args[0])),
-            1 => self.word(offset!(regs_args[1])),
-            2 => self.word(offset!(regs_args[2])),
-            3 => self.word(offset!(regs_args[3])),
-            4 => self.word(offset!(regs_args[4])),
-            _ => self.word(offset!(regs_args[5])),
-        }
-    }
-}
-
-/// Registers behind a pointer whose type the verifier knows: read directly.
-pub struct Typed(Address);
-
-impl Typed {
+impl Registers {
     /// From the first argument of a program on `__x64_sys_*` or `__arm64_sys_*`.
     #[inline(always)]
     pub fn of_entry(ctx: *mut c_void) -> Self {
@@ -201,65 +235,69 @@ impl Typed {
         Self(unsafe { *ctx.cast::<Address>() })
     }
 
-    /// Of the current task's system call (`bpf_task_pt_regs`, Linux 5.15).
+    /// Of the current task's system call (`bpf_task_pt_regs`, Linux 5.15), which are the same: a
+    /// program that gets them as a number, as on kprobes and raw tracepoints, would read each by
+    /// helper.
     #[inline(always)]
     pub fn of_current() -> Self {
         // SAFETY: the helper accepts the current task.
         Self(unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as Address)
     }
-}
 
-impl Registers for Typed {
-    const PREEMPTIBLE: bool = true;
-
+    /// The call's number.
     #[inline(always)]
-    fn unknown(&self) -> u64 {
-        self.stack()
+    pub fn syscall(&self) -> u32 {
+        member!(u32, self.0, regs_syscall)
     }
 
+    /// Which program this is of, on x86.
     #[inline(always)]
-    fn word(&self, offset: usize) -> u64 {
-        // SAFETY: the verifier checks that the offset lies within `struct pt_regs`.
-        unsafe { core::ptr::read_volatile(self.0.cast::<u8>().wrapping_add(offset).cast()) }
+    pub fn code_segment(&self) -> u64 {
+        member!(u64, self.0, regs_cs)
     }
-}
 
-/// Registers behind a pointer that is a number to the verifier: read by helper.
-pub struct Untyped(Address);
-
-impl Untyped {
-    /// From the first argument of a raw tracepoint program on `sys_enter` or `sys_exit`.
+    /// Where the program goes on, which is behind the call's instruction.
     #[inline(always)]
-    pub fn of_tracepoint(ctx: &RawTracePointContext) -> Self {
-        // SAFETY: the context is an array of arguments; both tracepoints' first is the registers.
-        Self(unsafe { *ctx.as_ptr().cast::<Address>() })
+    pub fn instruction(&self) -> u64 {
+        member!(u64, self.0, regs_ip)
     }
-}
 
-/// The first argument of the function that a kprobe program stands on. It is asked for anew each
-/// time, which saves the place on the stack that it would be kept in.
-pub struct Probed<'a>(pub &'a ProbeContext);
-
-impl Registers for Probed<'_> {
-    const PREEMPTIBLE: bool = false;
-
+    /// The program's stack pointer.
     #[inline(always)]
-    fn word(&self, offset: usize) -> u64 {
-        word_at(self.0.arg::<u64>(0).unwrap_or(0) + offset as u64)
+    pub fn stack(&self) -> u64 {
+        member!(u64, self.0, regs_sp)
     }
-}
 
-impl Registers for Untyped {
-    const PREEMPTIBLE: bool = false;
-
+    /// The argument that names the operand of the call that this program is loaded for.
     #[inline(always)]
-    fn word(&self, offset: usize) -> u64 {
-        word_at(self.0 as u64 + offset as u64)
+    pub fn operand(&self) -> u64 {
+        load::<u64, FIELD_OPERAND>(self.0)
     }
-}
 
-/// Not inlined, so that its stack is free again: the programs that need it have none to spare.
-#[inline(never)]
-fn word_at(address: u64) -> u64 {
-    read(address as Address, 0).unwrap_or(0)
+    /// The same as an `int`, as descriptors are, without its sign.
+    #[inline(always)]
+    pub fn descriptor(&self) -> u64 {
+        load_wide::<u32, FIELD_OPERAND>(self.0)
+    }
+
+    /// The argument before that.
+    #[inline(always)]
+    pub fn directory(&self) -> u64 {
+        load::<u64, FIELD_DIRECTORY>(self.0)
+    }
+
+    /// The `index`-th argument.
+    #[inline(always)]
+    pub fn argument(&self, index: u32) -> u64 {
+        const FIRST: usize = field!(regs_args);
+        // A match, not an index: the offset must be a constant on every path.
+        match index {
+            0 => load::<u64, FIRST>(self.0),
+            1 => load::<u64, { FIRST + 1 }>(self.0),
+            2 => load::<u64, { FIRST + 2 }>(self.0),
+            3 => load::<u64, { FIRST + 3 }>(self.0),
+            4 => load::<u64, { FIRST + 4 }>(self.0),
+            _ => load::<u64, { FIRST + 5 }>(self.0),
+        }
+    }
 }

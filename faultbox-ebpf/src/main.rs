@@ -1,8 +1,9 @@
 //! The programs that run in the kernel. Thin over `faultbox_common`: they find out what the
 //! current call is and whose, ask `decide()`, and report.
 //!
-//! One object runs on every kernel: what differs between kernels is in [`kernel::Layout`], which
-//! user space reads from the kernel's BTF and freezes before the programs are verified.
+//! One object runs on every kernel: what differs between kernels are the offsets in
+//! `faultbox_common::Layout`, which user space reads from the kernel's BTF and writes into the
+//! instructions before the programs are verified.
 
 #![no_std]
 #![no_main]
@@ -25,6 +26,8 @@ mod preemption;
 mod probe;
 mod report;
 mod signal;
+mod straight;
+mod table;
 mod target;
 
 /// Reading kernel memory and most tracing helpers are for programs under the GPL only; the

@@ -6,15 +6,15 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, RingBuf},
 };
 use faultbox_common::{
-    Control, Globs, MAX_GLOB_SETS, MAX_PARKED, MAX_RULES, MAX_SCOPES, MAX_SETS, MAX_SYSCALLS,
-    MAX_TARGETS, Park, Rule, RuleSet, TARGET_SLOTS, TargetSlot,
+    Control, Driver, Globs, MAX_GLOB_SETS, MAX_PARKED, MAX_RULES, MAX_SCOPES, MAX_SETS,
+    MAX_SYSCALLS, MAX_TARGETS, Park, Rule, RuleSet, TARGET_SLOTS, TargetSlot, WHOSE_SLOTS,
 };
 
 use faultbox_common::{
     Cut, CutCounts, Endpoint, Flow, FlowEnd, LEVELS, MAX_FLOWS, MAX_SIDES, SocketQuery,
 };
 
-use crate::apply::Pending;
+use crate::{apply::Pending, table::Table};
 
 /// `BPF_F_MMAPABLE`, Linux 5.5: user space works on the same memory.
 const MMAPABLE: u32 = 1 << 10;
@@ -23,47 +23,56 @@ const NO_PREALLOC: u32 = 1;
 
 /// Targets by cgroup id: see `faultbox_common::target_slot`.
 #[map]
-pub static TARGETS: Array<TargetSlot> = Array::with_max_entries(TARGET_SLOTS, MMAPABLE);
+pub static TARGETS: Table<TargetSlot, { TARGET_SLOTS as usize }> = Table::new(MMAPABLE);
+
+/// Where the driver of each target dials from.
+#[map]
+pub static DRIVERS: Table<Driver, { MAX_TARGETS as usize }> = Table::new(MMAPABLE);
+
+/// Whose the processes of cgroups are, as far as it has been found out: see
+/// `faultbox_common::Whose`.
+#[map]
+pub static WHOSE: Table<u64, { WHOSE_SLOTS }> = Table::new(0);
 
 /// Which of [`SETS`] has the rules of each target on each call; 0: there are none.
 #[map]
-pub static SET_OF: Array<[u16; MAX_SYSCALLS]> = Array::with_max_entries(MAX_TARGETS, MMAPABLE);
+pub static SET_OF: Table<[u16; MAX_SYSCALLS], { MAX_TARGETS as usize }> = Table::new(MMAPABLE);
 
 /// Rules of a target on a call.
 #[map]
-pub static SETS: Array<RuleSet> = Array::with_max_entries(MAX_SETS, MMAPABLE);
+pub static SETS: Table<RuleSet, { MAX_SETS as usize }> = Table::new(MMAPABLE);
 
 /// Rule slots.
 #[map]
-pub static RULES: Array<Rule> = Array::with_max_entries(MAX_RULES, MMAPABLE);
+pub static RULES: Table<Rule, { MAX_RULES as usize }> = Table::new(MMAPABLE);
 
 /// Non-zero while the rules of the scope apply.
 #[map]
-pub static SCOPES: Array<u64> = Array::with_max_entries(MAX_SCOPES, MMAPABLE);
+pub static SCOPES: Table<u64, { MAX_SCOPES as usize }> = Table::new(MMAPABLE);
 
 /// Compiled globs.
 #[map]
-pub static GLOBS: Array<Globs> = Array::with_max_entries(MAX_GLOB_SETS, MMAPABLE);
+pub static GLOBS: Table<Globs, { MAX_GLOB_SETS as usize }> = Table::new(MMAPABLE);
 
 /// Calls of each target, by number.
 #[map]
-pub static COUNTS: Array<[u64; MAX_SYSCALLS]> = Array::with_max_entries(MAX_TARGETS, MMAPABLE);
+pub static COUNTS: Table<[u64; MAX_SYSCALLS], { MAX_TARGETS as usize }> = Table::new(MMAPABLE);
 
 /// Switches.
 #[map]
-pub static CONTROL: Array<Control> = Array::with_max_entries(1, MMAPABLE);
+pub static CONTROL: Table<Control, 1> = Table::new(MMAPABLE);
 
 /// What each call works on: `Operand`, argument and whether it is observed, packed as in
 /// [`crate::call::Kind`].
 #[map]
-pub static KINDS: Array<u32> = Array::with_max_entries(MAX_SYSCALLS as u32, 0);
+pub static KINDS: Table<u32, { MAX_SYSCALLS }> = Table::new(MMAPABLE);
 
 /// Places in [`PLACES`], a power of two.
-pub const PLACE_SLOTS: u32 = 1 << 13;
+pub const PLACE_SLOTS: usize = 1 << 13;
 
 /// Where open files lie, as far as it has been found out: see [`crate::place`].
 #[map]
-pub static PLACES: Array<u64> = Array::with_max_entries(PLACE_SLOTS, 0);
+pub static PLACES: Table<u64, { PLACE_SLOTS }> = Table::new(0);
 
 /// Denials on their way from a call's entry to the hook that applies them, by thread.
 #[map]

@@ -15,7 +15,7 @@ use faultbox_common::{
 
 use crate::{
     decision::increment,
-    kernel::{Address, member, offset, task},
+    kernel::{Address, member, member_at, offset, task},
     maps::{PARKED, PARKED_UNTIL, WAKES},
     target::control,
 };
@@ -70,7 +70,8 @@ fn is_of(token: &Token, syscall: u32, ip: u64, sp: u64) -> bool {
 #[inline(never)]
 pub fn enter(syscall: u32, ip: u64, sp: u64, left: &mut Outcome, here: u64) -> u64 {
     let Some(park) = PARKED.get_ptr_mut(thread()) else { return NEW };
-    let Some(control) = control() else { return NEW };
+    // SAFETY: a live map value.
+    let control = unsafe { &mut *control() };
     // SAFETY: a thread's entry is changed by its own programs only.
     let park = unsafe { &mut *park };
     let mut found = TOKENS;
@@ -120,7 +121,8 @@ fn leave_if_idle(park: &Park) {
 #[inline(never)]
 pub fn begin(syscall: u32, ip: u64, sp: u64, outcome: &Outcome) -> u64 {
     let id = thread();
-    let Some(control) = control() else { return NEW };
+    // SAFETY: a live map value.
+    let control = unsafe { &mut *control() };
     if PARKED.get_ptr_mut(id).is_none() {
         // If that fails, so does the next look-up.
         let _ = PARKED.insert(id, &EMPTY, 0);
@@ -175,7 +177,7 @@ fn stop(control: &mut Control, park: &mut Park, until: u64) -> bool {
 #[inline(always)]
 fn try_stop(control: &Control, park: &mut Park, until: u64) -> bool {
     let task = task();
-    if member::<u32>(task, offset!(task_flags)) & NOT_A_PROGRAM != 0 {
+    if member!(u32, task, task_flags) & NOT_A_PROGRAM != 0 {
         return false;
     }
     let ids = bpf_get_current_pid_tgid();
@@ -200,23 +202,23 @@ fn try_stop(control: &Control, park: &mut Park, until: u64) -> bool {
     if unsafe { bpf_send_signal_thread(signal) } != 0 {
         return false;
     }
-    if signal == SIGSTOP && member::<u32>(task, offset!(task_ptrace)) & PT_PTRACED == 0 {
+    if signal == SIGSTOP && member!(u32, task, task_ptrace) & PT_PTRACED == 0 {
         // The tracer has died just now, and the whole process would stop.
         // SAFETY: no preconditions.
         unsafe { bpf_send_signal(SIGCONT) };
         return false;
     }
     // An ignored signal is dropped with success. Only a pending one is sure to stop the thread.
-    member::<u64>(task, offset!(task_pending)) & bit(signal) != 0
+    member!(u64, task, task_pending) & bit(signal) != 0
 }
 
 #[inline(always)]
 fn is_traced_by(task: Address, tracer: u32) -> bool {
-    if member::<u32>(task, offset!(task_ptrace)) & PT_PTRACED == 0 {
+    if member!(u32, task, task_ptrace) & PT_PTRACED == 0 {
         return false;
     }
-    let parent: Address = member(task, offset!(task_parent));
-    !parent.is_null() && member::<u32>(parent, offset!(task_tgid)) == tracer
+    let parent = member!(Address, task, task_parent);
+    !parent.is_null() && member!(u32, parent, task_tgid) == tracer
 }
 
 /// The bit of a signal in a `sigset_t`.
@@ -230,15 +232,15 @@ fn bit(signal: u32) -> u64 {
 /// program's own, or when the tracer dies.
 #[inline(always)]
 fn choose(task: Address) -> (u32, u32) {
-    let blocked: u64 = member(task, offset!(task_blocked));
-    let hands: Address = member(task, offset!(task_sighand));
+    let blocked = member!(u64, task, task_blocked);
+    let hands = member!(Address, task, task_sighand);
     if hands.is_null() {
         return (SIGSTOP, 0);
     }
     let usable = |signal| {
         let at = offset!(sighand_action) + (signal as usize - 1) * offset!(action_size);
         // `SIG_DFL` and `SIG_IGN` are 0 and 1.
-        blocked & bit(signal) == 0 && member::<u64>(hands, at) <= 1
+        blocked & bit(signal) == 0 && member_at::<u64>(hands, at) <= 1
     };
     if usable(SIGURG) {
         (SIGURG, 0)

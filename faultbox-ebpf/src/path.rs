@@ -16,7 +16,7 @@ use faultbox_common::{
 
 use crate::{
     file::Memory,
-    kernel::{Address, blurred, clear, offset, task},
+    kernel::{Address, blurred, clear, field, offset, task},
 };
 
 /// Names of a path that a walk follows; a deeper path is cut there and is nobody's system path.
@@ -63,12 +63,13 @@ impl Dentry {
         Self { mount: path[0], dentry: path[1] }
     }
 
-    /// Of an open file.
+    /// Of an open file: its `struct path`, a mount and then a dentry.
     #[inline(always)]
     pub fn of_file(file: Address, memory: impl Memory) -> Option<Self> {
-        let at = offset!(file_f_path);
-        let mount = memory.number(memory.follow(file, at)?);
-        let dentry = memory.number(memory.follow(file, at + size_of::<Address>())?);
+        const MOUNT: usize = field!(file_f_path);
+        const DENTRY: usize = field!(file_f_dentry);
+        let mount = memory.number(memory.follow::<MOUNT>(file)?);
+        let dentry = memory.number(memory.follow::<DENTRY>(file)?);
         Some(Self { dentry, mount })
     }
 

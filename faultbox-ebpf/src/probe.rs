@@ -2,14 +2,9 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::{
-    EbpfContext as _,
-    helpers::{bpf_get_current_pid_tgid, generated::bpf_override_return},
-    macros::kprobe,
-    programs::ProbeContext,
-};
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, generated::bpf_override_return};
 
-use crate::{entry::as_error, target::control};
+use crate::{entry::as_error, target::switch};
 
 /// `ENOTRECOVERABLE`: an error that `getpgid(2)` never has.
 const PROOF: u16 = 131;
@@ -18,7 +13,7 @@ const PROOF: u16 = 131;
 #[inline(always)]
 fn is_asking() -> bool {
     let thread = bpf_get_current_pid_tgid() as u32;
-    control().is_some_and(|control| control.probe_tid == thread)
+    switch!(probe_tid) == thread
 }
 
 /// Fails the function for the thread that is asking.
@@ -29,11 +24,12 @@ extern "C" fn probe(_ctx: *mut c_void) -> i64 {
 }
 
 /// The same by `bpf_override_return`.
-#[kprobe]
-fn probe_override(ctx: ProbeContext) -> u32 {
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "kprobe/probe_override")]
+extern "C" fn probe_override(ctx: *mut c_void) -> u32 {
     if is_asking() {
         // SAFETY: the context is the program's own.
-        unsafe { bpf_override_return(ctx.as_ptr().cast(), as_error(-i64::from(PROOF)) as u64) };
+        unsafe { bpf_override_return(ctx.cast(), as_error(-i64::from(PROOF)) as u64) };
     }
     0
 }

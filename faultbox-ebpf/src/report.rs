@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use faultbox_common::{
-    ACTION_CRASH, ACTION_DENY, ACTION_RETURN, Decision, Event, NO_RULE, Object, Outcome, TargetInfo,
+    ACTION_CRASH, ACTION_DENY, ACTION_RETURN, Decision, Event, NO_RULE, Object, Outcome,
 };
 
 use crate::{
@@ -40,10 +40,10 @@ fn decision(seen: &Seen, outcome: &Outcome) -> Decision {
 /// Reports a call that was entered at `time`. A full ring buffer loses the record, and counts that.
 #[inline(always)]
 pub fn report(
-    target: &TargetInfo,
+    target: u64,
     syscall: u32,
     time: u64,
-    regs: &impl Registers,
+    regs: &Registers,
     seen: &Seen,
     outcome: &Outcome,
 ) {
@@ -54,7 +54,7 @@ pub fn report(
         unsafe {
             (*to).time = time;
             (*to).size = regs.argument(2);
-            (*to).target = target.index;
+            (*to).target = target as u32;
             (*to).pid = (ids >> 32) as u32;
             (*to).tid = ids as u32;
             (*to).syscall = syscall;
@@ -96,7 +96,8 @@ pub fn report(
             None => false,
         },
     };
-    if !stored && let Some(control) = control() {
-        increment(&raw mut control.dropped);
+    if !stored {
+        // SAFETY: a live map value.
+        increment(unsafe { &raw mut (*control()).dropped });
     }
 }

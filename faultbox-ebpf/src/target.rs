@@ -1,72 +1,128 @@
 //! Whose call is it?
 
-use aya_ebpf::helpers::bpf_get_current_ancestor_cgroup_id;
+use aya_ebpf::helpers::{bpf_get_current_ancestor_cgroup_id, generated::bpf_get_current_cgroup_id};
 use faultbox_common::{
-    Control, LEVELS, MAX_SYSCALLS, PROBES, RuleSet, TARGET_SLOTS, TargetInfo, target_slot,
+    Control, FIELD_SET, LEVELS, MAX_SYSCALLS, MAX_TARGETS, PROBES, RuleSet, Whose, target_slot,
 };
 
-use crate::maps::{CONTROL, SET_OF, SETS, TARGETS};
+use crate::{
+    decision::fetch_add,
+    kernel::load_wide,
+    maps::{CONTROL, SET_OF, SETS, TARGETS, WHOSE},
+};
 
-/// The switches.
+/// The switches, on whose words races are meant.
 #[inline(always)]
-pub fn control() -> Option<&'static mut Control> {
-    // SAFETY: an array element lives as long as the map, and races on its words are meant.
-    CONTROL.get_ptr_mut(0).map(|control| unsafe { &mut *control })
+pub fn control() -> *mut Control {
+    CONTROL.start()
 }
 
-/// The target that the current task belongs to, by any ancestor of its cgroup.
+/// Reads a switch, which user space changes at any time.
+macro_rules! switch {
+    ($($member:tt)+) => {
+        // SAFETY: a member of a live map value.
+        unsafe { core::ptr::read_volatile(&raw const (*$crate::target::control()).$($member)+) }
+    };
+}
+pub(crate) use switch;
+
+/// The index of the target that the current task belongs to, by any ancestor of its cgroup.
 ///
-/// Every process on the machine passes here, so the usual answer, no, must be cheap: one helper
-/// and one look at an array for each depth at which there are targets.
+/// Every process on the machine passes here, so the answer is remembered for each cgroup in one
+/// word, with the epoch as of which it was found. User space changes targets first and then the
+/// epoch; here the epoch is read first and then, if need be, the targets. So what is remembered
+/// under the present epoch was found after the last change, and what was found in the middle of
+/// one is remembered under an epoch that ends with it.
 #[inline(always)]
-pub fn current() -> Option<&'static TargetInfo> {
-    current_by(control()?)
+pub fn current() -> Option<u64> {
+    let epoch = switch!(epoch);
+    // SAFETY: no preconditions.
+    let cgroup = unsafe { bpf_get_current_cgroup_id() };
+    let whose = Whose::of(cgroup, epoch);
+    // SAFETY: a word of a live map value, which is read and written whole.
+    let answer = whose.answer(unsafe { core::ptr::read_volatile(WHOSE.within(whose.slot())) });
+    if answer < Whose::NOBODY {
+        return Some(answer);
+    }
+    if answer == Whose::NOBODY {
+        return None;
+    }
+    let answer = find_out(cgroup, epoch);
+    (answer < Whose::NOBODY).then_some(answer)
 }
 
-/// The same, for who has the switches at hand.
+/// Looks it up and remembers it, as of an epoch.
+#[inline(never)]
+fn find_out(cgroup: u64, epoch: u64) -> u64 {
+    // An atomic addition that returns something is a full barrier: no processor reads the targets
+    // before the epoch.
+    // SAFETY: a word of a live map value.
+    fetch_add(unsafe { &raw mut (*control()).epoch }, 0);
+    let answer = search();
+    // Not if somebody has just moved the task to another cgroup: whose is the answer?
+    // SAFETY: no preconditions.
+    if unsafe { bpf_get_current_cgroup_id() } == cgroup {
+        let whose = Whose::of(cgroup, epoch);
+        // SAFETY: as in `current`.
+        unsafe { core::ptr::write_volatile(WHOSE.within(whose.slot()), whose.word(answer)) };
+    }
+    answer
+}
+
 #[inline(always)]
-pub fn current_by(control: &Control) -> Option<&'static TargetInfo> {
+fn search() -> u64 {
     for i in 0..LEVELS {
-        // SAFETY: user space changes the word at any time; a stale one is as good.
-        let level = unsafe { core::ptr::read_volatile(&raw const control.levels[i]) };
+        let level = switch!(levels[i]);
         if level == 0 {
             break;
         }
         // SAFETY: no preconditions; 0 when the task's cgroup is not that deep.
         let cgroup = unsafe { bpf_get_current_ancestor_cgroup_id(level as i32 - 1) };
-        if let Some(target) = find(cgroup) {
-            return Some(target);
+        if cgroup == 0 {
+            continue;
+        }
+        for probe in 0..PROBES {
+            let slot = TARGETS.at((target_slot(cgroup) + probe).into());
+            // SAFETY: a live map value, whose words user space changes at any time.
+            let found = unsafe { core::ptr::read_volatile(&raw const (*slot).cgroup) };
+            if found == 0 {
+                break;
+            }
+            if found == cgroup {
+                // SAFETY: as above.
+                let index = unsafe { core::ptr::read_volatile(&raw const (*slot).index) };
+                return u64::from(index) & (MAX_TARGETS as u64 - 1);
+            }
         }
     }
-    None
-}
-
-#[inline(always)]
-fn find(cgroup: u64) -> Option<&'static TargetInfo> {
-    let start = target_slot(cgroup);
-    for probe in 0..PROBES {
-        let slot = TARGETS.get((start + probe) & (TARGET_SLOTS - 1))?;
-        // SAFETY: as above.
-        let found = unsafe { core::ptr::read_volatile(&raw const slot.cgroup) };
-        if found == 0 {
-            break;
-        }
-        if found == cgroup {
-            return Some(&slot.info);
-        }
-    }
-    None
+    Whose::NOBODY
 }
 
 /// The rules of a target on a call.
 #[inline(always)]
-pub fn rules(target: &TargetInfo, syscall: u32) -> Option<&'static RuleSet> {
-    let sets = SET_OF.get(target.index)?;
+pub fn rules(target: u64, syscall: u32) -> Option<&'static RuleSet> {
+    let sets = SET_OF.at(target).cast::<u16>();
     // SAFETY: in bounds by the mask; user space changes the word at any time.
-    let set = unsafe {
-        core::ptr::read_volatile(
-            (&raw const *sets).cast::<u16>().add(syscall as usize & (MAX_SYSCALLS - 1)),
-        )
-    };
-    if set == 0 { None } else { SETS.get(set.into()) }
+    let set = unsafe { core::ptr::read_volatile(sets.add(syscall as usize & (MAX_SYSCALLS - 1))) };
+    named(set.into())
+}
+
+/// Those on the call that this program is loaded for.
+#[inline(always)]
+pub fn rules_here(target: u64) -> Option<&'static RuleSet> {
+    named(load_wide::<u16, FIELD_SET>(SET_OF.at(target).cast_const().cast()))
+}
+
+#[inline(always)]
+fn named(set: u64) -> Option<&'static RuleSet> {
+    if set == 0 {
+        return None;
+    }
+    let set = SETS.at(set);
+    // SAFETY: an element is never at zero and lives as long as the map; user space fills it before
+    // it is named.
+    unsafe {
+        core::hint::assert_unchecked(!set.is_null());
+        Some(&*set)
+    }
 }

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    ACTION_ALLOW, ACTION_DELAY, ACTION_DENY, AtomicCounters, CHANCE_ALWAYS, Driver,
-    FLAG_INCLUDE_DRIVER, FLAG_SOCKETS_ONLY, Peer, endpoint,
+    ACTION_ALLOW, ACTION_DELAY, ACTION_DENY, AtomicCounters, CHANCE_ALWAYS, Driver, FLAG_ALWAYS,
+    FLAG_ANYTHING, FLAG_INCLUDE_DRIVER, FLAG_SOCKETS_ONLY, Peer, endpoint,
 };
 
 const EIO: i64 = 5;
@@ -195,6 +195,47 @@ proptest! {
                 ask(&disturbed, &call(Object::File))
             );
         }
+    }
+
+    /// The flags that are found out in advance change no verdict and no count.
+    #[test]
+    fn a_rule_is_decided_as_without_the_flags_that_are_found_out_in_advance(
+        flags in 0u8..4,
+        chance in prop::sample::select(vec![0, 1, CHANCE_ALWAYS - 1, CHANCE_ALWAYS]),
+        limits in prop::sample::select(vec![(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]),
+        action in 1u8..=5,
+        objects in prop::collection::vec(0u8..9, 1..50),
+        aim in 0u8..4,
+        system: bool,
+        driver: bool,
+    ) {
+        let (nth, after, max_hits) = limits;
+        let plain = || Rule { chance, nth, after, max_hits, action, flags, ..rule() };
+        let (general, mut short) = (plain(), plain());
+        if short.fires_always() {
+            short.flags |= FLAG_ALWAYS;
+        }
+        let globs = u32::from(aim & 1);
+        let mut site = Site { globs, peer_count: u32::from(aim >> 1), ..Site::default() };
+        site.peers[0] = endpoint([0; 16], 80);
+        if site.is_about_anything() && flags & FLAG_SOCKETS_ONLY == 0 {
+            short.flags |= FLAG_ANYTHING;
+        }
+        let place = Place { system: system.into(), globs: 1 };
+        for object in objects {
+            let mut call = to_port(if object & 1 == 0 { 80 } else { 81 });
+            call.object = Object::from_raw(object);
+            call.peer.driver = driver.into();
+            let ask = |rule: &Rule| decide(rule, &rule.counters, &site, &call, place);
+            prop_assert_eq!(ask(&general), ask(&short));
+        }
+        let counts = |it: &AtomicCounters| {
+            let of = |count: &std::sync::atomic::AtomicU64| {
+                count.load(std::sync::atomic::Ordering::Relaxed)
+            };
+            [of(&it.matched), of(&it.exempt), of(&it.tickets)]
+        };
+        prop_assert_eq!(counts(&general.counters), counts(&short.counters));
     }
 
     /// Every call is matched, exempt or passed; never two of these, never an errno of its own.

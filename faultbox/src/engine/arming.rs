@@ -4,8 +4,8 @@ use std::{collections::VecDeque, net::IpAddr, num::NonZeroU64};
 
 use faultbox_common::{
     ACTION_ALLOW, ACTION_CRASH, ACTION_DELAY, ACTION_DENY, ACTION_RETURN, AtomicCounters,
-    FLAG_INCLUDE_DRIVER, FLAG_SOCKETS_ONLY, MAX_PORTS, MAX_RULES, MAX_SCOPES, MAX_SITES,
-    Rule as Slot, RuleKey, RuleSet, Site as SlotSite, endpoint,
+    FLAG_ALWAYS, FLAG_ANYTHING, FLAG_INCLUDE_DRIVER, FLAG_SOCKETS_ONLY, MAX_PORTS, MAX_RULES,
+    MAX_SCOPES, MAX_SITES, Rule as Slot, RuleKey, RuleSet, Site as SlotSite, endpoint,
 };
 
 use super::{
@@ -180,7 +180,7 @@ fn compile(rule: &Rule, scope: u32, generation: u32) -> Slot {
     {
         flags |= FLAG_SOCKETS_ONLY;
     }
-    Slot {
+    let mut slot = Slot {
         counters: AtomicCounters::default(),
         stream: rule.stream,
         chance: rule.probability.parts(),
@@ -194,7 +194,15 @@ fn compile(rule: &Rule, scope: u32, generation: u32) -> Slot {
         action,
         flags,
         reserved: 0,
+    };
+    if slot.fires_always() {
+        slot.flags |= FLAG_ALWAYS;
     }
+    let is_about_anything = rule.path.is_none() && rule.sites.iter().all(|it| it.ports.is_empty());
+    if is_about_anything && flags & FLAG_SOCKETS_ONLY == 0 {
+        slot.flags |= FLAG_ANYTHING;
+    }
+    slot
 }
 
 /// The read and write families, on which network errors spare files (language.md 1.9.4). A rule

@@ -11,7 +11,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use faultbox_common::{Driver, TargetInfo};
+use faultbox_common::Driver;
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
 use super::{
@@ -196,8 +196,8 @@ impl Target {
             if current.as_ref().is_some_and(|old| old.id == new.id) {
                 return Ok(());
             }
-            let info = TargetInfo { driver: self.driver, index: self.id.0, reserved: 0 };
-            kernel.add_target(new.id, new.depth, info).map_err(EngineError::from)?;
+            let added = kernel.add_target(new.id, new.depth, self.id.0, self.driver);
+            added.map_err(EngineError::from)?;
             if let Some(old) = &*current {
                 kernel.remove_target(old.id, old.depth);
             }

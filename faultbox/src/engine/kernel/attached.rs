@@ -1,23 +1,17 @@
 //! What each call is hooked by: attached when the first rule needs it, and exchanged when a rule
 //! needs what the hook that is there cannot do.
 
-use aya::{
-    Ebpf,
-    programs::{KProbe, kprobe::KProbeLinkId},
-};
-
 use super::{
     super::{Action, Syscall},
     hooks::{APPLY, Rung, kprobe_program, programs},
-    programs::{Kernel, text},
+    programs::Kernel,
     tracing_program::{AttachType, TracingLink, TracingProgram},
 };
 
 /// What a call's function is hooked by.
 pub(super) enum Hook {
     Tracing(TracingLink),
-    /// Its link belongs to aya's program.
-    Kprobe(KProbeLinkId),
+    Kprobe(TracingLink),
 }
 
 /// Rules that are on and care what their call is hooked by.
@@ -76,7 +70,7 @@ impl Kernel {
             Action::Return(0) => true,
             Action::Delay(_) if needs.zeros > 0 => return Err(conflict()),
             Action::Delay(_) => {
-                self.unhook_kprobe(syscall)?;
+                self.unhook_kprobe(syscall);
                 false
             }
             _ => false,
@@ -99,12 +93,12 @@ impl Kernel {
             let functions: Vec<_> = self.security_functions(syscall).collect();
             for (name, id) in functions {
                 if !self.security.contains(name) {
-                    links.push(self.attach(APPLY, (name, id), AttachType::ModifyReturn)?);
+                    links.push(self.attach(APPLY, (name, id), AttachType::ModifyReturn, None)?);
                     self.security.insert(name);
                 }
             }
         }
-        let link = self.attach(program, (&function, id), attach_type)?;
+        let link = self.attach(program, (&function, id), attach_type, Some(syscall))?;
         self.links.append(&mut links);
         self.hooked.insert(syscall, Hook::Tracing(link));
         Ok(())
@@ -131,17 +125,9 @@ impl Kernel {
     }
 
     /// Removes a kprobe that an earlier rule needed.
-    fn unhook_kprobe(&mut self, syscall: Syscall) -> Result<(), String> {
-        match self.hooked.remove(&syscall) {
-            Some(Hook::Kprobe(link)) => {
-                let program = kprobe(&mut self.ebpf, kprobe_program(syscall))?;
-                program.detach(link).map_err(|error| text(&error))
-            }
-            Some(hook) => {
-                self.hooked.insert(syscall, hook);
-                Ok(())
-            }
-            None => Ok(()),
+    fn unhook_kprobe(&mut self, syscall: Syscall) {
+        if matches!(self.hooked.get(&syscall), Some(Hook::Kprobe(_))) {
+            self.hooked.remove(&syscall);
         }
     }
 
@@ -151,14 +137,12 @@ impl Kernel {
         if matches!(self.hooked.get(&syscall), Some(Hook::Kprobe(_))) {
             return Ok(());
         }
-        let name = kprobe_program(syscall);
-        let program = kprobe(&mut self.ebpf, name)?;
-        if program.fd().is_err() {
-            program.load().map_err(|error| text(&error))?;
-        }
+        let (name, function) = (kprobe_program(syscall), syscall.entry_function());
+        let program = self.programs.load(name, (&function, 0), AttachType::Kprobe, Some(syscall));
+        let program = program.map_err(|error| error.to_string())?;
         // One after the other: two hooks at once would count every call twice.
         self.hooked.remove(&syscall);
-        let link = program.attach(syscall.entry_function(), 0).map_err(|error| text(&error))?;
+        let link = program.attach().map_err(|error| error.to_string())?;
         self.hooked.insert(syscall, Hook::Kprobe(link));
         Ok(())
     }
@@ -195,8 +179,9 @@ impl Kernel {
         program: &str,
         function: (&str, u32),
         attach_type: AttachType,
+        call: Option<Syscall>,
     ) -> Result<TracingLink, String> {
-        let loaded = self.programs.load(program, function, attach_type);
+        let loaded = self.programs.load(program, function, attach_type, call);
         loaded.and_then(TracingProgram::attach).map_err(|error| error.to_string())
     }
 
@@ -207,11 +192,12 @@ impl Kernel {
         let id = id.ok_or_else(|| format!("the kernel has no function {function}"))?;
         let (returning, deferring) = programs(syscall);
         let load = |program, function, attach_type| {
-            self.programs.load(program, function, attach_type).map(drop).map_err(|e| e.reason())
+            let loaded = self.programs.load(program, function, attach_type, Some(syscall));
+            loaded.map(drop).map_err(|error| error.reason())
         };
         if rung == Rung::Kprobe {
-            // Its programs are loaded by aya, and for good.
-            return self.abilities.kprobes.clone();
+            self.abilities.kprobes.clone()?;
+            return load(kprobe_program(syscall), (&*function, id), AttachType::Kprobe);
         }
         if rung == Rung::SyscallFunction {
             self.abilities.syscall_functions.clone()?;
@@ -225,9 +211,4 @@ impl Kernel {
         load(deferring, (&*function, id), AttachType::Fentry)?;
         functions.try_for_each(|function| load(APPLY, function, AttachType::ModifyReturn))
     }
-}
-
-fn kprobe<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut KProbe, String> {
-    let program = ebpf.program_mut(name).ok_or_else(|| format!("no program {name}"))?;
-    program.try_into().map_err(|error| text(&error))
 }

@@ -173,6 +173,7 @@ impl Types {
             task_files: self.offset("task_struct", "files")?,
             task_fs: self.offset("task_struct", "fs")?,
             files_fdt: self.offset("files_struct", "fdt")?,
+            files_fdtab: self.offset("files_struct", "fdtab")?,
             files_fd_array: self.offset("files_struct", "fd_array")?,
             fdt_max_fds: self.offset("fdtable", "max_fds")?,
             fdt_fd: self.offset("fdtable", "fd")?,
@@ -180,6 +181,7 @@ impl Types {
             fs_pwd: self.offset("fs_struct", "pwd")?,
             file_f_inode: self.offset("file", "f_inode")?,
             file_f_path: self.offset("file", "f_path")?,
+            file_f_dentry: self.offset("file", "f_path")? + self.offset("path", "dentry")?,
             file_private_data: self.offset("file", "private_data")?,
             inode_i_mode: self.offset("inode", "i_mode")?,
             inode_i_sb: self.offset("inode", "i_sb")?,
@@ -197,6 +199,7 @@ impl Types {
             sock_family: common("skc_family")?,
             sock_daddr: common("skc_daddr")?,
             sock_v6_daddr: common("skc_v6_daddr")?,
+            sock_v6_daddr_low: common("skc_v6_daddr")? + 8,
             sock_dport: common("skc_dport")?,
             unix_addr: self.offset("unix_sock", "addr")?,
             unix_peer: self.offset("unix_sock", "peer")?,
@@ -216,14 +219,13 @@ impl Types {
                 + self.offset("sigaction", "sa_handler")?,
             action_size: self.size("k_sigaction")?,
             inode_i_ino: self.offset("inode", "i_ino")?,
-            rename_sequence: rename_sequence().unwrap_or(0),
         })
     }
 }
 
 /// Address of the kernel's `rename_lock`, whose first member is the sequence count. `None` without
 /// the privilege to see addresses; the programs then look at less when they remember a path.
-fn rename_sequence() -> Option<u64> {
+pub(crate) fn rename_sequence() -> Option<u64> {
     let symbols = fs::read_to_string("/proc/kallsyms").ok()?;
     let line = symbols.lines().find(|line| line.ends_with(" rename_lock"))?;
     u64::from_str_radix(line.split(' ').next()?, 16).ok()

@@ -3,6 +3,7 @@
 mod attached;
 mod btf;
 mod hooks;
+mod placeholders;
 mod plain;
 mod probe;
 mod programs;

@@ -2,14 +2,12 @@
 
 use std::io;
 
-use aya::{Ebpf, programs::KProbe};
 use faultbox_common::Control;
 
 use super::{
-    super::mapping::Mapping,
+    super::{Syscall, mapping::Mapping},
     btf::Types,
-    programs::text,
-    tracing_program::{AttachType, TracingPrograms},
+    tracing_program::{AttachType, TracingProgram, TracingPrograms},
 };
 
 /// `ENOTRECOVERABLE`, which the probe program returns and `getpgid(2)` never does.
@@ -31,7 +29,6 @@ pub(super) fn probe(
     programs: &TracingPrograms,
     types: &Types,
     control: &Mapping<Control>,
-    ebpf: &mut Ebpf,
 ) -> Abilities {
     let entry = if cfg!(target_arch = "aarch64") { "__arm64_sys_" } else { "__x64_sys_" };
     let entry = format!("{entry}getpgid");
@@ -46,26 +43,27 @@ pub(super) fn probe(
     });
     let security_functions = fires(programs, types, control, "security_task_getpgid")
         .and_then(|()| loads(programs, types, &entry));
-    let kprobes = overrides(ebpf, control, &entry);
+    let kprobes = overrides(programs, control, &entry);
     Abilities { syscall_functions, security_functions, kprobes }
 }
 
 /// Whether a kprobe on this function changes what a call returns.
-fn overrides(ebpf: &mut Ebpf, control: &Mapping<Control>, function: &str) -> Result<(), String> {
-    let program = ebpf.program_mut("probe_override").ok_or("no program probe_override")?;
-    let program: &mut KProbe = program.try_into().map_err(|error| text(&error))?;
-    program.load().map_err(|error| {
-        let text = text(&error);
+fn overrides(
+    programs: &TracingPrograms,
+    control: &Mapping<Control>,
+    function: &str,
+) -> Result<(), String> {
+    let program = programs.load("probe_override", (function, 0), AttachType::Kprobe, None);
+    let program = program.map_err(|error| {
+        let text = error.reason();
         if text.contains("bpf_override_return") || text.contains("unknown func") {
             "kprobes cannot replace results here (that needs CONFIG_BPF_KPROBE_OVERRIDE=y)".into()
         } else {
             text
         }
     })?;
-    let link = program.attach(function, 0).map_err(|error| text(&error))?;
-    let effect = takes_effect(control, function);
-    program.detach(link).and_then(|()| program.unload()).map_err(|error| text(&error))?;
-    effect
+    let _link = program.attach().map_err(|error| error.reason())?;
+    takes_effect(control, function)
 }
 
 fn target<'a>(types: &Types, function: &'a str) -> Result<(&'a str, u32), String> {
@@ -83,8 +81,8 @@ fn fires(
     function: &str,
 ) -> Result<(), String> {
     let _link = programs
-        .load("probe", target(types, function)?, AttachType::ModifyReturn)
-        .and_then(super::tracing_program::TracingProgram::attach)
+        .load("probe", target(types, function)?, AttachType::ModifyReturn, None)
+        .and_then(TracingProgram::attach)
         .map_err(|error| error.reason())?;
     takes_effect(control, function)
 }
@@ -109,10 +107,16 @@ fn takes_effect(control: &Mapping<Control>, function: &str) -> Result<(), String
     }
 }
 
-/// Whether a program may run before this function.
+/// Whether a program may run before this function, whatever call it is made for.
 fn loads(programs: &TracingPrograms, types: &Types, function: &str) -> Result<(), String> {
     programs
-        .load("defer_plain", target(types, function)?, AttachType::Fentry)
+        .load(
+            "defer_plain",
+            target(types, function)?,
+            AttachType::Fentry,
+            // Whichever: what it is about matters to no verifier.
+            Syscall::all().next(),
+        )
         .map(drop)
         .map_err(|error| error.reason())
 }

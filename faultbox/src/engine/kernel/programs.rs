@@ -11,22 +11,22 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, Map, MapData, MapError, RingBuf},
-    programs::RawTracePoint,
+    maps::{Map, MapData, MapError, RingBuf},
 };
 use faultbox_common::{
-    Control, LEVELS, MAX_SETS, MAX_SYSCALLS, MAX_TARGETS, PROBES, RuleKey, RuleSet, TARGET_SLOTS,
-    TargetInfo, TargetSlot, target_slot,
+    Control, Driver, EPOCH, LEVELS, MAX_SETS, MAX_SYSCALLS, MAX_TARGETS, PROBES, RuleKey, RuleSet,
+    TARGET_SLOTS, TargetSlot, target_slot,
 };
 
 use super::{
     super::{Choice, Syscall, TraceLevel, mapping::Mapping, parking::Switches, tables::MapFds},
     attached::{Hook, Needs},
-    btf::{BtfError, Types},
+    btf::{BtfError, Types, rename_sequence},
     hooks::kind,
-    plain::Plain,
     probe::{Abilities, probe},
-    tracing_program::{self, ProgramError, TracingLink, TracingPrograms},
+    tracing_program::{
+        self, AttachType, ProgramError, TracingLink, TracingProgram, TracingPrograms,
+    },
 };
 
 /// Built by `cargo xtask ebpf` and committed, so that building faultbox needs stable Rust only.
@@ -66,8 +66,8 @@ pub(crate) enum KernelError {
 
 /// The object in the kernel. Nothing is pinned: everything ends with this value.
 pub(crate) struct Kernel {
-    // The raw tracepoint programs and their links live in it.
-    pub(super) ebpf: Ebpf,
+    // Its maps, which programs loaded later refer to by their descriptors.
+    ebpf: Ebpf,
     pub(super) programs: TracingPrograms,
     pub(super) types: Types,
     control: Mapping<Control>,
@@ -77,8 +77,9 @@ pub(crate) struct Kernel {
     /// First freed, last reused, so that a program that still reads a set is done long before
     /// the place has other rules; those have other generations in any case.
     free_sets: VecDeque<u16>,
-    // Held because programs loaded later refer to it by its descriptor.
-    _kinds: Array<MapData, u32>,
+    /// Where each target's driver dials from.
+    drivers: Mapping<Driver>,
+    tracepoints: Vec<TracingLink>,
     pub(super) abilities: Abilities,
     /// Whether rung 3 is to be used for everything.
     pub(super) only_kprobes: bool,
@@ -110,12 +111,10 @@ impl Kernel {
     /// Loads the object and finds out what works. Attaches nothing yet.
     pub(crate) fn load(trace: TraceLevel, choice: Choice) -> Result<Self, KernelError> {
         let types = Types::of_kernel()?;
-        let (layout, level) = (Plain(types.layout()?), trace as u32);
-        let mut ebpf = EbpfLoader::new()
+        let layout = types.layout()?;
+        let ebpf = EbpfLoader::new()
             // aya would parse the kernel's types a second time, for programs it does not load.
             .btf(None)
-            .override_global("LAYOUT", &layout, true)
-            .override_global("TRACE", &level, true)
             .load(OBJECT)
             .map_err(|error| {
                 if is_denied(&error) {
@@ -124,19 +123,29 @@ impl Kernel {
                     KernelError::Load(text(&error))
                 }
             })?;
-        let programs = TracingPrograms::new(OBJECT, &ebpf, &types)?;
-        let control = Mapping::new(1, Some(array(&ebpf, "CONTROL")?.fd().as_fd()))?;
-        let abilities = probe(&programs, &types, &control, &mut ebpf);
-        let mut kinds: Array<MapData, u32> = Array::try_from(take(&mut ebpf, "KINDS")?)?;
+        let programs = TracingPrograms::new(OBJECT, &ebpf, &types, &layout, trace)?;
+        let control = Mapping::<Control>::new(1, Some(array(&ebpf, "CONTROL")?.fd().as_fd()))?;
+        let first = Control {
+            epoch: EPOCH,
+            rename_sequence: rename_sequence().unwrap_or(0),
+            ..Control::default()
+        };
+        // SAFETY: in bounds; no program runs yet.
+        unsafe { control.slot(0).write_volatile(first) };
+        let kinds =
+            Mapping::<u32>::new(MAX_SYSCALLS as u32, Some(array(&ebpf, "KINDS")?.fd().as_fd()))?;
         for syscall in Syscall::all() {
-            kinds.set(syscall.number(), kind(syscall), 0)?;
+            // SAFETY: in bounds; no program runs yet.
+            unsafe { kinds.slot(syscall.number()).write_volatile(kind(syscall)) };
         }
+        let abilities = probe(&programs, &types, &control);
         Ok(Self {
             targets: Mapping::new(TARGET_SLOTS, Some(array(&ebpf, "TARGETS")?.fd().as_fd()))?,
             set_of: Mapping::new(MAX_TARGETS, Some(array(&ebpf, "SET_OF")?.fd().as_fd()))?,
             sets: Mapping::new(MAX_SETS, Some(array(&ebpf, "SETS")?.fd().as_fd()))?,
             free_sets: (1..MAX_SETS as u16).collect(),
-            _kinds: kinds,
+            drivers: Mapping::new(MAX_TARGETS, Some(array(&ebpf, "DRIVERS")?.fd().as_fd()))?,
+            tracepoints: Vec::new(),
             ebpf,
             programs,
             types,
@@ -192,16 +201,8 @@ impl Kernel {
     }
 
     fn attach_tracepoint(&mut self, name: &str) -> Result<(), KernelError> {
-        let program: &mut RawTracePoint = self
-            .ebpf
-            .program_mut(name)
-            .ok_or_else(|| KernelError::Load(format!("no program {name}")))?
-            .try_into()
-            .map_err(|error| KernelError::Load(text(&error)))?;
-        program
-            .load()
-            .and_then(|()| program.attach(name))
-            .map_err(|error| KernelError::Load(text(&error)))?;
+        let program = self.programs.load(name, (name, 0), AttachType::RawTracepoint, None)?;
+        self.tracepoints.push(TracingProgram::attach(program)?);
         Ok(())
     }
 
@@ -233,7 +234,8 @@ impl Kernel {
         &mut self,
         cgroup: u64,
         depth: u32,
-        info: TargetInfo,
+        index: u32,
+        driver: Driver,
     ) -> Result<(), KernelError> {
         let known = self.levels.iter().position(|(level, users)| *users > 0 && *level == depth);
         let free = || self.levels.iter().position(|(_, users)| *users == 0);
@@ -246,13 +248,22 @@ impl Kernel {
             }
             None => return Err(KernelError::Levels),
         };
-        self.fill_target(cgroup, info)?;
+        self.fill_target(cgroup, index, driver)?;
         let users = self.levels[place].1;
         self.levels[place] = (depth, users + 1);
         let control = self.control.slot(0);
         // SAFETY: in bounds; programs read the word at any time and accept any value.
         unsafe { (&raw mut (*control).levels[place]).write_volatile(depth + 1) };
+        self.begin_epoch();
         Ok(())
+    }
+
+    /// Has the programs forget whose processes are whose. After each change of targets: a program
+    /// reads the epoch first, so what it remembers under the new one was found after the change.
+    fn begin_epoch(&self) {
+        // SAFETY: in bounds and aligned; programs only add nothing to it.
+        let epoch = unsafe { AtomicU64::from_ptr(&raw mut (*self.control.slot(0)).epoch) };
+        epoch.fetch_add(EPOCH, Ordering::SeqCst);
     }
 
     /// Ends a target. That it is gone already is no error.
@@ -269,6 +280,7 @@ impl Kernel {
         {
             *users -= 1;
         }
+        self.begin_epoch();
     }
 
     fn cgroup_of(&self, slot: u32) -> &AtomicU64 {
@@ -276,7 +288,7 @@ impl Kernel {
         unsafe { AtomicU64::from_ptr(&raw mut (*self.targets.slot(slot)).cgroup) }
     }
 
-    fn fill_target(&self, cgroup: u64, info: TargetInfo) -> Result<(), KernelError> {
+    fn fill_target(&self, cgroup: u64, index: u32, driver: Driver) -> Result<(), KernelError> {
         let probes = || (0..PROBES).map(|probe| (target_slot(cgroup) + probe) % TARGET_SLOTS);
         let id_in = |slot: &u32| self.cgroup_of(*slot).load(Ordering::Relaxed);
         // The end of a second target on a cgroup would be the end of the first.
@@ -284,8 +296,12 @@ impl Kernel {
             return Err(KernelError::Twice(cgroup));
         }
         let slot = probes().find(|slot| id_in(slot) <= GONE).ok_or(KernelError::Targets)?;
-        // SAFETY: in bounds; no program looks at the rest of a slot that names no cgroup.
-        unsafe { (&raw mut (*self.targets.slot(slot)).info).write_volatile(info) };
+        // SAFETY: in bounds; no program looks at the rest of a slot that names no cgroup, nor at
+        // the driver of a target that no slot names. One that is named twice keeps its driver.
+        unsafe {
+            self.drivers.slot(index).write_volatile(driver);
+            (&raw mut (*self.targets.slot(slot)).index).write_volatile(index);
+        }
         self.cgroup_of(slot).store(cgroup, Ordering::SeqCst);
         Ok(())
     }
@@ -295,11 +311,8 @@ impl Kernel {
         let mut place = 0;
         if set.count > 0 {
             place = self.free_sets.pop_front().ok_or(KernelError::Sets)?;
-            let operand = Syscall::from_number(key.syscall).map_or(0, kind);
             // SAFETY: in bounds; no program is told of a free place.
-            unsafe {
-                self.sets.slot(place.into()).write_volatile(RuleSet { kind: operand, ..*set });
-            }
+            unsafe { self.sets.slot(place.into()).write_volatile(*set) };
         }
         let entry = &self.set_of.get(key.target)[key.syscall as usize % MAX_SYSCALLS];
         let before = entry.swap(place, Ordering::SeqCst);
@@ -320,9 +333,8 @@ impl Kernel {
         let control = self.control.slot(0);
         // SAFETY: in bounds; programs add to the word at any time.
         let unread = unsafe { (&raw const (*control).unread).read_volatile() };
-        let hooks = self.hooked.values().filter_map(|hook| match hook {
-            Hook::Tracing(link) => Some(link),
-            Hook::Kprobe(_) => None,
+        let hooks = self.hooked.values().map(|hook| match hook {
+            Hook::Tracing(link) | Hook::Kprobe(link) => link,
         });
         hooks.chain(&self.links).map(TracingLink::misses).sum::<u64>() + unread
     }

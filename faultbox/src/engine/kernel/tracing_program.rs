@@ -1,18 +1,19 @@
-//! Programs of type `BPF_PROG_TYPE_TRACING` on kernel functions, of which aya loads only some.
+//! Loading and attaching programs: what aya would do, and what it cannot.
 //!
 //! aya has `fentry` and `fexit`, each with a section name that its parser insists on, and no
-//! `BPF_MODIFY_RETURN`. So the object is parsed a second time, relocated against the maps that
+//! `BPF_MODIFY_RETURN`; and it knows nothing of what our object leaves open (see
+//! [`super::placeholders`]). So the object is parsed a second time, relocated against the maps that
 //! aya made, and loaded and attached by `bpf(2)`. Shaped like an aya program type: load first,
 //! attach later, drop the link to detach.
 //!
 //! # Minimum kernel version
 //!
-//! 5.7 for `BPF_MODIFY_RETURN`.
+//! 5.7 for `BPF_MODIFY_RETURN`; 4.17 for kprobes that `perf_event_open(2)` makes.
 
 use std::{
     collections::HashSet,
     ffi::CString,
-    io,
+    fs, io,
     mem::zeroed,
     os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd},
 };
@@ -20,11 +21,17 @@ use std::{
 use aya::{Ebpf, maps::Map};
 use aya_obj::{
     Object,
-    generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn, bpf_prog_type},
+    generated::{
+        PERF_FLAG_FD_CLOEXEC, bpf_attach_type, bpf_attr, bpf_cmd, bpf_prog_type, perf_event_attr,
+    },
 };
-use faultbox_common::KERNEL_FUNCTIONS;
+use faultbox_common::{Layout, TABLES};
 
-use super::btf::Types;
+use super::{
+    super::{Syscall, TraceLevel},
+    btf::Types,
+    placeholders::Placeholders,
+};
 
 /// When the program runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +40,10 @@ pub(crate) enum AttachType {
     Fentry,
     /// Before the function; a result other than zero is returned in its place.
     ModifyReturn,
+    /// Before the function, by a kprobe.
+    Kprobe,
+    /// At a tracepoint, which is named in place of a function.
+    RawTracepoint,
 }
 
 /// Why a program could not be loaded or attached.
@@ -88,36 +99,6 @@ fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
     }
 }
 
-/// The kernel functions that placeholders stand for, by these; `None` where it has not got them all.
-fn kernel_functions(types: &Types) -> Option<Vec<(i32, u32)>> {
-    KERNEL_FUNCTIONS
-        .iter()
-        .map(|(name, placeholder)| Some((*placeholder, types.function(name)?)))
-        .collect()
-}
-
-/// Replaces placeholders: by calls of the kernel functions, or by jumps to the next instruction,
-/// which the verifier removes.
-fn place(instructions: &mut [bpf_insn], functions: Option<&[(i32, u32)]>) {
-    const CALL: u8 = 0x85;
-    const JUMP: u8 = 0x05;
-    const KERNEL_FUNCTION: u8 = 2;
-    let is_placeholder = |it: &&mut bpf_insn| {
-        it.code == CALL
-            && it.src_reg() == 0
-            && KERNEL_FUNCTIONS.iter().any(|(_, placeholder)| *placeholder == it.imm)
-    };
-    for instruction in instructions.iter_mut().filter(is_placeholder) {
-        let function = functions.and_then(|all| all.iter().find(|it| it.0 == instruction.imm));
-        if let Some((_, id)) = function {
-            instruction.set_src_reg(KERNEL_FUNCTION);
-            instruction.imm = *id as i32;
-        } else {
-            (instruction.code, instruction.imm) = (JUMP, 0);
-        }
-    }
-}
-
 fn load_types(types: &[u8]) -> io::Result<OwnedFd> {
     // SAFETY: all zeros is a valid `bpf_attr`.
     let mut attr: bpf_attr = unsafe { zeroed() };
@@ -156,14 +137,14 @@ pub(crate) struct TracingPrograms {
     object: Object,
     /// The object's own types, which the verifier wants to see of a program with callbacks.
     types: OwnedFd,
-    /// See [`kernel_functions`].
-    kernel_functions: Option<Vec<(i32, u32)>>,
+    placeholders: Placeholders,
 }
 
 /// A program that the verifier accepted for one function.
 pub(crate) struct TracingProgram {
     program: String,
     function: String,
+    attach_type: AttachType,
     fd: OwnedFd,
 }
 
@@ -176,11 +157,17 @@ pub(crate) struct TracingLink {
 
 impl TracingPrograms {
     /// `elf` must be what `ebpf` was loaded from, and no map may have been taken out of it.
-    pub(crate) fn new(elf: &[u8], ebpf: &Ebpf, types: &Types) -> Result<Self, ProgramError> {
+    pub(crate) fn new(
+        elf: &[u8],
+        ebpf: &Ebpf,
+        types: &Types,
+        layout: &Layout,
+        trace: TraceLevel,
+    ) -> Result<Self, ProgramError> {
         let damaged = |e: &dyn std::fmt::Display| ProgramError::Object(e.to_string());
         let mut object = Object::parse(elf).map_err(|e| damaged(&e))?;
         let definitions = std::mem::take(&mut object.maps);
-        let mut maps = Vec::new();
+        let (mut maps, mut tables) = (Vec::new(), HashSet::new());
         for (name, definition) in &definitions {
             let fd = match ebpf.map(name) {
                 Some(
@@ -189,11 +176,14 @@ impl TracingPrograms {
                 _ => return Err(ProgramError::Object(format!("map {name}"))),
             };
             maps.push((name.as_str(), fd, definition));
+            if TABLES.contains(&name.as_str()) {
+                tables.insert(fd);
+            }
         }
         let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
         object.relocate_maps(maps.into_iter(), &text).map_err(|e| damaged(&e))?;
         object.relocate_calls(&text).map_err(|e| damaged(&e))?;
-        let kernel_functions = kernel_functions(types);
+        let placeholders = Placeholders::new(layout, trace, types, tables);
         let features =
             aya::features().btf().ok_or_else(|| damaged(&"the kernel takes no types"))?;
         let types = object.fixup_and_sanitize_btf(features).map_err(|e| damaged(&e))?;
@@ -201,15 +191,17 @@ impl TracingPrograms {
         let types = load_types(&types).map_err(|error| {
             ProgramError::Object(format!("the kernel refused its types: {error}"))
         })?;
-        Ok(Self { object, types, kernel_functions })
+        Ok(Self { object, types, placeholders })
     }
 
-    /// Has the verifier check a program for the kernel function of this BTF id.
+    /// Has the verifier check a program for the kernel function of this BTF id, and for the call
+    /// that it decides about.
     pub(crate) fn load(
         &self,
         program: &str,
         (function, id): (&str, u32),
         attach_type: AttachType,
+        call: Option<Syscall>,
     ) -> Result<TracingProgram, ProgramError> {
         let missing = || ProgramError::Object(format!("program {program}"));
         let parsed = self.object.programs.get(program).ok_or_else(missing)?;
@@ -219,14 +211,22 @@ impl TracingPrograms {
         let mut attr: bpf_attr = unsafe { zeroed() };
         // SAFETY: the union was just zeroed, so every view of it is initialised.
         let load = unsafe { &mut attr.__bindgen_anon_3 };
-        load.prog_type = bpf_prog_type::BPF_PROG_TYPE_TRACING as u32;
-        load.expected_attach_type = match attach_type {
-            AttachType::Fentry => bpf_attach_type::BPF_TRACE_FENTRY,
-            AttachType::ModifyReturn => bpf_attach_type::BPF_MODIFY_RETURN,
-        } as u32;
-        load.attach_btf_id = id;
+        let (kind, when) = match attach_type {
+            AttachType::Fentry => {
+                (bpf_prog_type::BPF_PROG_TYPE_TRACING, bpf_attach_type::BPF_TRACE_FENTRY as u32)
+            }
+            AttachType::ModifyReturn => {
+                (bpf_prog_type::BPF_PROG_TYPE_TRACING, bpf_attach_type::BPF_MODIFY_RETURN as u32)
+            }
+            AttachType::Kprobe => (bpf_prog_type::BPF_PROG_TYPE_KPROBE, 0),
+            AttachType::RawTracepoint => (bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT, 0),
+        };
+        (load.prog_type, load.expected_attach_type) = (kind as u32, when);
+        if kind == bpf_prog_type::BPF_PROG_TYPE_TRACING {
+            load.attach_btf_id = id;
+        }
         let mut instructions = code.instructions.clone();
-        place(&mut instructions, self.kernel_functions.as_deref());
+        self.placeholders.fill(&mut instructions, call, true);
         load.insns = instructions.as_ptr() as u64;
         load.insn_cnt = code.instructions.len() as u32;
         load.license = license.as_ptr() as u64;
@@ -248,7 +248,7 @@ impl TracingPrograms {
         let fd = bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr).or_else(|_| {
             // A kernel may have those functions and refuse them here: it does without.
             let mut without = code.instructions.clone();
-            place(&mut without, None);
+            self.placeholders.fill(&mut without, call, false);
             instructions.copy_from_slice(&without);
             bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr)
         });
@@ -264,23 +264,88 @@ impl TracingPrograms {
                 refused(first, String::from_utf8_lossy(&log[..end]).into_owned())
             })
         })?;
-        Ok(TracingProgram { program: program.to_owned(), function: function.to_owned(), fd })
+        Ok(TracingProgram {
+            program: program.to_owned(),
+            function: function.to_owned(),
+            attach_type,
+            fd,
+        })
     }
 }
 
+nix::ioctl_write_int!(
+    /// `PERF_EVENT_IOC_SET_BPF` of `linux/perf_event.h`.
+    set_program,
+    b'$',
+    8
+);
+nix::ioctl_none!(
+    /// `PERF_EVENT_IOC_ENABLE`.
+    enable,
+    b'$',
+    0
+);
+
 impl TracingProgram {
-    /// Attaches it. `BPF_RAW_TRACEPOINT_OPEN` without a name does that since 5.5;
-    /// `BPF_LINK_CREATE` for this program type only since 5.18.
+    /// Attaches it.
     pub(crate) fn attach(self) -> Result<TracingLink, ProgramError> {
-        // SAFETY: all zeros is a valid `bpf_attr`.
-        let mut attr: bpf_attr = unsafe { zeroed() };
-        attr.raw_tracepoint.prog_fd = self.fd.as_raw_fd() as u32;
-        match bpf(bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, &mut attr) {
+        let link = match self.attach_type {
+            AttachType::Fentry | AttachType::ModifyReturn => self.open(None),
+            AttachType::RawTracepoint => self.open(Some(&self.function)),
+            AttachType::Kprobe => self.open_kprobe(),
+        };
+        match link {
             Ok(link) => Ok(TracingLink { _link: link, program: self.fd }),
             Err(error) => {
                 Err(ProgramError::Attach { program: self.program, function: self.function, error })
             }
         }
+    }
+
+    /// `BPF_RAW_TRACEPOINT_OPEN` does it for tracing programs, too, since 5.5, which need no name;
+    /// `BPF_LINK_CREATE` only since 5.18.
+    fn open(&self, name: Option<&str>) -> io::Result<OwnedFd> {
+        let name = name.map(CString::new).transpose()?;
+        // SAFETY: all zeros is a valid `bpf_attr`.
+        let mut attr: bpf_attr = unsafe { zeroed() };
+        attr.raw_tracepoint.name = name.as_ref().map_or(0, |name| name.as_ptr() as u64);
+        attr.raw_tracepoint.prog_fd = self.fd.as_raw_fd() as u32;
+        bpf(bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, &mut attr)
+    }
+
+    /// A kprobe is an event of `perf_event_open(2)`, which ends with its descriptor.
+    fn open_kprobe(&self) -> io::Result<OwnedFd> {
+        let name = CString::new(self.function.as_str())?;
+        let kind = fs::read_to_string("/sys/bus/event_source/devices/kprobe/type")?;
+        // SAFETY: all zeros is a valid attribute, as the kernel demands of unused fields.
+        let mut attr: perf_event_attr = unsafe { zeroed() };
+        attr.type_ = kind.trim().parse().map_err(io::Error::other)?;
+        attr.size = size_of::<perf_event_attr>() as u32;
+        attr.__bindgen_anon_3.config1 = name.as_ptr() as u64;
+        // Whatever processor is named here: the program runs on all.
+        let (process, processor, group) = (-1, 0, -1);
+        // SAFETY: the attribute and the name in it outlive the call.
+        let event = unsafe {
+            libc::syscall(
+                libc::SYS_perf_event_open,
+                &raw const attr,
+                process,
+                processor,
+                group,
+                PERF_FLAG_FD_CLOEXEC,
+            )
+        };
+        if event < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: a new descriptor, which nobody else owns.
+        let event = unsafe { OwnedFd::from_raw_fd(event as i32) };
+        // SAFETY: both take no memory of ours.
+        unsafe {
+            set_program(event.as_raw_fd(), self.fd.as_raw_fd() as u64)?;
+            enable(event.as_raw_fd())?;
+        }
+        Ok(event)
     }
 }
 

@@ -13,6 +13,7 @@ mod observation;
 pub(super) mod partitions;
 pub(super) mod stress;
 mod subject;
+mod targets;
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -112,6 +112,9 @@ pub struct Layout {
     pub regs_ip: u32,
     pub regs_sp: u32,
     pub task_flags: u32,
+    pub task_thread_pid: u32,
+    pub pid_level: u32,
+    pub pid_numbers: u32,
     pub task_ptrace: u32,
     pub task_parent: u32,
     pub task_tgid: u32,
@@ -162,8 +165,9 @@ pub struct TargetSlot {
     pub cgroup: u64,
     /// Index of the target.
     pub index: u32,
-    /// To be zero; keeps the size a multiple of eight.
-    pub reserved: u32,
+    /// Non-zero where somebody else starts the processes, as in a container: until one begins its
+    /// program it is that somebody's. See [`Whose::FOREIGN`].
+    pub foreign: u32,
 }
 
 /// Places in the table of remembered answers, a power of two.
@@ -180,8 +184,10 @@ pub struct Whose(u64);
 impl Whose {
     /// Of the lower part.
     pub const BITS: u32 = 16;
-    /// An answer: no target's. Others are indices of targets.
-    pub const NOBODY: u64 = MAX_TARGETS as u64;
+    /// Added to the index of a target whose processes somebody else starts.
+    pub const FOREIGN: u64 = MAX_TARGETS as u64;
+    /// An answer: no target's. Others are indices of targets, or [`Self::FOREIGN`] and an index.
+    pub const NOBODY: u64 = 2 * MAX_TARGETS as u64;
 
     /// Of a cgroup.
     ///

@@ -170,6 +170,9 @@ fn decide_by<F: Form, O: Operand>(regs: &Registers, alone: &Alone) -> Verdict {
         }
     }
     let Some(set) = target::rules_here(target) else { return Verdict::Runs };
+    if target::is_foreign(target) && target::is_runtime() {
+        return Verdict::Runs;
+    }
     let mut delay = 0;
     if trace() == 0
         && !F::DEFERS

@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use faultbox_common::{
-    ACTION_CRASH, ACTION_DENY, ACTION_RETURN, Decision, Event, NO_RULE, Object, Outcome,
+    ACTION_CRASH, ACTION_DENY, ACTION_RETURN, Decision, Event, MAX_TARGETS, NO_RULE, Object, Outcome,
 };
 
 use crate::{
@@ -54,7 +54,7 @@ pub fn report(
         unsafe {
             (*to).time = time;
             (*to).size = regs.argument(2);
-            (*to).target = target as u32;
+            (*to).target = (target & (MAX_TARGETS as u64 - 1)) as u32;
             (*to).pid = (ids >> 32) as u32;
             (*to).tid = ids as u32;
             (*to).syscall = syscall;

@@ -7,7 +7,7 @@ use faultbox_common::{
 
 use crate::{
     decision::fetch_add,
-    kernel::load_wide,
+    kernel::{Address, load_wide, member, offset, read, task},
     maps::{CONTROL, SET_OF, SETS, TARGETS, WHOSE},
 };
 
@@ -26,7 +26,8 @@ macro_rules! switch {
 }
 pub(crate) use switch;
 
-/// The index of the target that the current task belongs to, by any ancestor of its cgroup.
+/// The index of the target that the current task belongs to, by any ancestor of its cgroup; more
+/// than an index where it is [`is_foreign`], which look-ups do not mind.
 ///
 /// Every process on the machine passes here, so the answer is remembered for each cgroup in one
 /// word, with the epoch as of which it was found. User space changes targets first and then the
@@ -90,12 +91,42 @@ fn search() -> u64 {
             }
             if found == cgroup {
                 // SAFETY: as above.
-                let index = unsafe { core::ptr::read_volatile(&raw const (*slot).index) };
-                return u64::from(index) & (MAX_TARGETS as u64 - 1);
+                let (index, foreign) = unsafe {
+                    let slot = &raw const *slot;
+                    ((&raw const (*slot).index).read_volatile(), (&raw const (*slot).foreign).read_volatile())
+                };
+                let kind = if foreign == 0 { 0 } else { Whose::FOREIGN };
+                return u64::from(index) & (MAX_TARGETS as u64 - 1) | kind;
             }
         }
     }
     Whose::NOBODY
+}
+
+/// Whether somebody else starts the target's processes.
+#[inline(always)]
+pub fn is_foreign(target: u64) -> bool {
+    target >= Whose::FOREIGN
+}
+
+/// Whether the current task is about to become the first process of a container, and is still its
+/// runtime: the first of its pid namespace (`pid_namespaces(7)`), and never been through
+/// `execve(2)`. What the runtime does in there is none of the container's own calls, and failing
+/// it would be refusing to start, whatever the rule is about.
+#[inline(never)]
+pub fn is_runtime() -> bool {
+    /// `PF_FORKNOEXEC` of `linux/sched.h`.
+    const FORKED: u32 = 0x40;
+    /// `struct upid`: the number, and its namespace.
+    const UPID: usize = 16;
+    let task = task();
+    if member!(u32, task, task_flags) & FORKED == 0 {
+        return false;
+    }
+    let pid: Address = member!(Address, task, task_thread_pid);
+    // At most 32, as namespaces lie in each other.
+    let level = member!(u32, pid, pid_level) as usize & 31;
+    read::<u32>(pid, offset!(pid_numbers) + level * UPID) == Some(1)
 }
 
 /// The rules of a target on a call.

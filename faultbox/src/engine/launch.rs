@@ -12,7 +12,10 @@ use std::{
     io::{self, Read as _},
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd},
-        unix::ffi::{OsStrExt as _, OsStringExt as _},
+        unix::{
+            ffi::{OsStrExt as _, OsStringExt as _},
+            fs::OpenOptionsExt as _,
+        },
     },
     path::PathBuf,
     ptr,
@@ -51,7 +54,7 @@ pub struct Launch {
     pub environment: Vec<CString>,
     /// A mount namespace to enter first (`setns(2)`, which wants `CAP_SYS_ADMIN` and
     /// `CAP_SYS_CHROOT`); ours, if there is none. The working directory is the one that has the
-    /// path of ours there.
+    /// path of ours there, and else ours itself.
     pub mounts: Option<Arc<OwnedFd>>,
     /// Standard output and error, inherited if there are none; standard input is `/dev/null`,
     /// unless the terminal is shared.
@@ -136,10 +139,13 @@ fn start_with(
     };
     let mounts = match &launch.mounts {
         Some(namespace) => {
-            let directory = env::current_dir().map_err(|e| fail("the working directory", e))?;
-            // A path that the kernel has told contains no zero byte.
-            let directory = CString::new(directory.into_os_string().into_vec());
-            Some((descriptor(namespace.as_fd())?, directory.unwrap_or_default()))
+            // None, if it was removed; and one that the kernel has told contains no zero byte.
+            let path = env::current_dir().unwrap_or_default().into_os_string().into_vec();
+            let path = CString::new(path).unwrap_or_default();
+            let mut options = File::options();
+            let options = options.read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY);
+            let here = options.open(".").map_err(|e| fail("the working directory", e))?;
+            Some((descriptor(namespace.as_fd())?, path, descriptor(here.as_fd())?))
         }
         None => None,
     };
@@ -154,7 +160,7 @@ fn start_with(
         input: (terminal == Terminal::Detached).then(|| raw(&input)),
         output: output.as_ref().map(|(out, err)| (raw(out), raw(err))),
         join: Cell::new(None),
-        mounts: mounts.as_ref().map(|(namespace, directory)| (raw(namespace), &**directory)),
+        mounts: mounts.as_ref().map(|(namespace, path, here)| (raw(namespace), &**path, raw(here))),
         filter: prepared.as_ref(),
         stands_still: supervision.is_some(),
         parent: std::process::id().cast_signed(),

@@ -140,7 +140,7 @@ impl Target {
             syscalls => Some(Filter::new(syscalls)),
         };
         match cgroup {
-            Some(cgroup) => target.rebind(cgroup)?,
+            Some(cgroup) => target.bind(cgroup, false)?,
             None if needs_cgroup => {
                 return Err(EngineError(format!(
                     "{name}: faults in the kernel need a cgroup of their own (cgroup v2, writable)"
@@ -179,12 +179,18 @@ impl Target {
     }
 
     /// Makes it the target of this cgroup and its descendants, in place of the one before: that
-    /// of a container that was started, or started again. Rules that are on apply there at once.
+    /// of a container that was started, or started again. Rules that are on apply there at once, but
+    /// not to the runtime that prepares the container's first process.
     ///
     /// # Errors
     ///
     /// When the directory is not one of cgroup v2, or has a target already; the one before stays.
     pub fn rebind(&self, cgroup: &Path) -> Result<(), EngineError> {
+        self.bind(cgroup, true)
+    }
+
+    /// With `foreign`, somebody else starts the cgroup's processes.
+    fn bind(&self, cgroup: &Path, foreign: bool) -> Result<(), EngineError> {
         let name = &self.name;
         let new = Cgroup::open(cgroup).map_err(|error| {
             EngineError(format!("{name}: cannot use cgroup {}: {error}", cgroup.display()))
@@ -196,7 +202,7 @@ impl Target {
             if current.as_ref().is_some_and(|old| old.id == new.id) {
                 return Ok(());
             }
-            let added = kernel.add_target(new.id, new.depth, self.id.0, self.driver);
+            let added = kernel.add_target(new.id, new.depth, self.id.0, self.driver, foreign);
             added.map_err(EngineError::from)?;
             if let Some(old) = &*current {
                 kernel.remove_target(old.id, old.depth);

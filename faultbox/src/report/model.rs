@@ -88,6 +88,8 @@ pub struct TestReport {
     pub seed: u64,
     /// Whether it was run with `--strict-faults`.
     pub strict_faults: bool,
+    /// Whether the services used this machine's temporary directories, as the user wanted.
+    pub shared_tmp: bool,
     /// The whole log, in order.
     pub events: Vec<Event>,
     /// A time on the calendar, and what the log's clock showed then.

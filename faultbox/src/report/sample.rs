@@ -31,6 +31,7 @@ pub(super) fn passed(name: &str) -> TestReport {
         duration: Duration::from_micros(200_900),
         seed: 0,
         strict_faults: false,
+        shared_tmp: false,
         events: Vec::new(),
         epoch: (UNIX_EPOCH, 0),
         windows: Vec::new(),

@@ -5,9 +5,11 @@
 //! Each run gets a mount namespace (`mount_namespaces(7)`). In it an overlay
 //! (`Documentation/filesystems/overlayfs.rst` of the kernel) lies over each of the first two: what
 //! this machine has there can be read, and what is changed is kept in memory, at most as much as
-//! a tmpfs takes. Shared memory starts empty. All other files are this machine's.
+//! a tmpfs takes. Shared memory starts empty: older C libraries insist on a tmpfs there. All other
+//! files are this machine's.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io,
     os::{
@@ -15,6 +17,7 @@ use std::{
         unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown},
     },
     path::{Path, PathBuf},
+    sync::LazyLock,
 };
 
 use nix::{
@@ -33,17 +36,39 @@ const EMPTY: &str = "/dev/shm";
 const OWN: &str = "/proc/thread-self/ns/mnt";
 const NOTHING: Option<&Path> = None;
 
+/// What services change there stays there, and what they have not changed is as it was when the
+/// run began. The first two make the overlay behave like one file system; a kernel without them
+/// does without.
+const OPTIONS: [&str; 2] = ["redirect_dir=on,xino=on,", ""];
+
 /// Whether a path, which may be of a file that is not there, lies where each run has files of its
 /// own.
 pub(crate) fn is_private(path: &Path) -> bool {
-    OVERLAID.iter().chain([&EMPTY]).any(|directory| path.starts_with(directory))
+    DIRECTORIES.iter().any(|directory| path.starts_with(directory))
+}
+
+/// Whether such files lie below a directory.
+pub(crate) fn has_private(path: &Path) -> bool {
+    is_private(path) || DIRECTORIES.iter().any(|directory| directory.starts_with(path))
+}
+
+/// Where each run has files of its own, by all the names that they have.
+static DIRECTORIES: LazyLock<Vec<PathBuf>> = LazyLock::new(|| {
+    let named = OVERLAID.into_iter().chain([EMPTY]).map(PathBuf::from);
+    named.flat_map(|it| [fs::canonicalize(&it).ok(), Some(it)]).flatten().collect()
+});
+
+/// Whether a path lies where shared memory does.
+pub(crate) fn is_shared_memory(path: &Path) -> bool {
+    path.starts_with(EMPTY)
 }
 
 /// Makes namespaces, for the calling thread alone.
 #[derive(Debug)]
 pub(crate) struct Maker {
     /// A copy of the machine's namespace, in which this thread is from now on. What the machine
-    /// unmounts goes there as well, and what is mounted there stays there.
+    /// unmounts goes there as well, where it says so (`shared` in `mount_namespaces(7)`), and what
+    /// is mounted there stays there.
     template: File,
     overlaid: Vec<Directory>,
     empty: Option<Directory>,
@@ -52,7 +77,7 @@ pub(crate) struct Maker {
 /// A directory that something is laid over.
 #[derive(Debug)]
 struct Directory {
-    path: &'static Path,
+    path: PathBuf,
     owner: (u32, u32),
     mode: u32,
     /// What is forbidden below it, and so in what lies over it.
@@ -60,13 +85,14 @@ struct Directory {
 }
 
 impl Directory {
-    /// `None`: there is none, or it is one by another name.
-    fn find(path: &'static str) -> Option<io::Result<Self>> {
-        let path = Path::new(path);
-        let about = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_dir)?;
+    /// `None`: there is none.
+    fn find(name: &str) -> Option<io::Result<Self>> {
+        let path = fs::canonicalize(name).ok()?;
+        let about = fs::metadata(&path).ok().filter(fs::Metadata::is_dir)?;
         let wanted = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
         // These have the same numbers in statvfs(3) and mount(2).
-        let flags = statvfs(path).map(|it| MsFlags::from_bits_truncate(it.flags().bits()) & wanted);
+        let flags =
+            statvfs(&path).map(|it| MsFlags::from_bits_truncate(it.flags().bits()) & wanted);
         Some(flags.map_err(io::Error::from).map(|flags| Self {
             path,
             owner: (about.uid(), about.gid()),
@@ -77,23 +103,27 @@ impl Directory {
 }
 
 impl Maker {
-    /// Needs `CAP_SYS_ADMIN`. The thread's working directory is lost.
-    pub(crate) fn new() -> io::Result<Self> {
+    /// Needs `CAP_SYS_ADMIN`. The thread's working directory is lost. Without `shared_memory` that
+    /// stays this machine's.
+    pub(crate) fn new(shared_memory: bool) -> io::Result<Self> {
+        refuse_user_namespace()?;
         let root = fs::metadata("/")?;
-        let host = File::open(OWN)?;
         unshare(CloneFlags::CLONE_NEWNS)?;
-        mount(NOTHING, "/", NOTHING, MsFlags::MS_SLAVE | MsFlags::MS_REC, NOTHING)?;
         let template = File::open(OWN)?;
         // As whoever enters a namespace later: after chroot(2) that is outside.
-        setns(&host, CloneFlags::CLONE_NEWNS)?;
+        setns(&template, CloneFlags::CLONE_NEWNS)?;
         let again = fs::metadata("/")?;
         if (root.dev(), root.ino()) != (again.dev(), again.ino()) {
             return Err(io::Error::other("the root directory is not the mount namespace's"));
         }
-        let overlaid = OVERLAID.into_iter().filter_map(Directory::find);
-        let overlaid = overlaid.collect::<io::Result<Vec<_>>>()?;
+        mount(NOTHING, "/", NOTHING, MsFlags::MS_SLAVE | MsFlags::MS_REC, NOTHING)?;
+        let found = OVERLAID.into_iter().filter_map(Directory::find);
+        // One that has two names is one.
+        let found = found.map(|it| it.map(|it| (it.path.clone(), it)));
+        let overlaid: Vec<_> =
+            found.collect::<io::Result<BTreeMap<_, _>>>()?.into_values().collect();
         refuse_mounts_below(&overlaid)?;
-        let empty = Directory::find(EMPTY).transpose()?;
+        let empty = shared_memory.then(|| Directory::find(EMPTY)).flatten().transpose()?;
         Ok(Self { template, overlaid, empty })
     }
 
@@ -113,11 +143,12 @@ impl Maker {
             return Err(io::Error::other("there is neither /tmp nor /var/tmp"));
         };
         // Opened before anything lies over them.
-        let lower = self.overlaid.iter().map(|it| look_at(it.path));
+        let lower = self.overlaid.iter().map(|it| look_at(&it.path));
         let lower = lower.collect::<io::Result<Vec<_>>>()?;
         // Where changes are kept. It lies under the first overlay, so nobody sees it.
-        mount(Some("tmpfs"), first.path, Some("tmpfs"), MsFlags::empty(), Some("mode=0700"))?;
-        let changes = look_at(first.path)?;
+        let tmpfs = Some("tmpfs");
+        mount(tmpfs, &first.path, tmpfs, MsFlags::empty(), Some("mode=0700"))?;
+        let changes = look_at(&first.path)?;
         for (number, (directory, lower)) in self.overlaid.iter().zip(&lower).enumerate() {
             let place = |kind| link(&changes).join(format!("{kind}{number}"));
             let (upper, work) = (place("upper"), place("work"));
@@ -127,18 +158,42 @@ impl Maker {
             let (user, group) = directory.owner;
             chown(&upper, Some(user), Some(group))?;
             fs::set_permissions(&upper, fs::Permissions::from_mode(directory.mode))?;
-            let (lower, upper, work) = (link(lower), upper.display(), work.display());
-            let lower = lower.display();
-            let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
-            let overlay = Some("overlay");
-            mount(overlay, directory.path, overlay, directory.flags, Some(&*options))
-                .map_err(with_hint)?;
+            lay_over(directory, &link(lower), &upper, &work)?;
         }
         if let Some(Directory { path, flags, .. }) = &self.empty {
-            mount(Some("tmpfs"), *path, Some("tmpfs"), *flags, Some("mode=1777"))?;
+            mount(tmpfs, path, tmpfs, *flags, Some("mode=1777"))?;
         }
         Ok(())
     }
+}
+
+fn lay_over(directory: &Directory, lower: &Path, upper: &Path, work: &Path) -> io::Result<()> {
+    let (lower, upper, work) = (lower.display(), upper.display(), work.display());
+    let overlay = Some("overlay");
+    let mut result = Ok(());
+    for more in OPTIONS {
+        let options = format!("{more}lowerdir={lower},upperdir={upper},workdir={work}");
+        result = mount(overlay, &directory.path, overlay, directory.flags, Some(&*options));
+        if result != Err(Errno::EINVAL) {
+            break;
+        }
+    }
+    result.map_err(|error| match error {
+        Errno::ENODEV => io::Error::other("this kernel has no overlayfs"),
+        _ => io::Error::other(format!("overlayfs: {}", error.desc())),
+    })
+}
+
+/// There overlayfs may not mark what it keeps as it otherwise does, and services would see errors
+/// where they remove a directory of this machine's.
+fn refuse_user_namespace() -> io::Result<()> {
+    /// In the first user namespace ids are what they are (`user_namespaces(7)`).
+    const ALL: [&str; 3] = ["0", "0", "4294967295"];
+    let map = fs::read_to_string("/proc/thread-self/uid_map")?;
+    if map.split_whitespace().eq(ALL) {
+        return Ok(());
+    }
+    Err(io::Error::other("faultbox runs in a user namespace"))
 }
 
 /// An overlay shows what is in one file system only.
@@ -147,7 +202,7 @@ fn refuse_mounts_below(directories: &[Directory]) -> io::Result<()> {
     // proc(5): the fifth field is where it is mounted.
     for at in mounts.lines().filter_map(|line| line.split(' ').nth(4)) {
         let at = Path::new(at);
-        let is_below = |it: &&Directory| at.starts_with(it.path) && at != it.path;
+        let is_below = |it: &&Directory| at.starts_with(&it.path) && at != it.path;
         if let Some(Directory { path, .. }) = directories.iter().find(is_below) {
             let (path, at) = (path.display(), at.display());
             let text = format!("a file system is mounted below {path}: {at}");
@@ -165,11 +220,4 @@ fn look_at(directory: &Path) -> io::Result<File> {
 /// A path to what is open, whatever lies over it by now.
 fn link(file: &File) -> PathBuf {
     format!("/proc/thread-self/fd/{}", file.as_raw_fd()).into()
-}
-
-fn with_hint(error: Errno) -> io::Error {
-    match error {
-        Errno::ENODEV => io::Error::other("this kernel has no overlayfs"),
-        _ => io::Error::other(format!("overlayfs: {}", error.desc())),
-    }
 }

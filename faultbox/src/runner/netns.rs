@@ -20,13 +20,16 @@ const DRIVER_V4: Ipv4Addr = Ipv4Addr::new(127, 66, 98, 1);
 /// The same for IPv6, whose loopback is one address only; from the range for private use.
 const DRIVER_V6: Ipv6Addr = Ipv6Addr::new(0xfd66, 0x6175, 0x6c74, 0, 0, 0, 0, 1);
 
+/// The calling thread's namespace.
+const OWN: &str = "/proc/thread-self/ns/net";
+
 /// Moves the calling thread, with all threads and processes it will start, into a new network
 /// namespace (`network_namespaces(7)`) whose only device, the loopback, is up. Gone with the last
 /// of them. Needs `CAP_SYS_ADMIN` and `CAP_NET_ADMIN`; the thread stays where it is without.
 ///
 /// Returns the driver's addresses there.
 pub(crate) fn enter() -> io::Result<Driver> {
-    let before = File::open("/proc/thread-self/ns/net")?;
+    let before = File::open(OWN)?;
     unshare(CloneFlags::CLONE_NEWNET)?;
     if let Err(error) = raise_loopback() {
         // Without CAP_NET_ADMIN the namespace is of no use: back to where ports can be reached.
@@ -44,8 +47,12 @@ pub(crate) fn enter() -> io::Result<Driver> {
 /// The same, and a descriptor by which other threads [`join`] it. It is there until nobody is in it
 /// and the descriptor is closed.
 pub(crate) fn make() -> io::Result<(OwnedFd, Driver)> {
+    let before = File::open(OWN)?;
     let driver = enter()?;
-    Ok((File::open("/proc/thread-self/ns/net")?.into(), driver))
+    let made = File::open(OWN);
+    // Staying would keep it.
+    setns(before, CloneFlags::CLONE_NEWNET)?;
+    Ok((made?.into(), driver))
 }
 
 /// Moves the calling thread, with all threads and processes it will start, into a namespace.

@@ -22,7 +22,7 @@ pub(crate) fn try_namespace() -> Result<(), String> {
 
 /// Whether the services of a run can have files of their own. Tried on a thread that then ends.
 pub(crate) fn try_files() -> Result<(), String> {
-    let make = || files::Maker::new()?.make().map(drop);
+    let make = || files::Maker::new(true)?.make().map(drop);
     let tried = thread::spawn(move || make().map_err(|error: std::io::Error| error.to_string()));
     tried.join().map_err(|_| "the trial panicked".to_owned())?
 }

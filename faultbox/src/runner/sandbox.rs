@@ -24,10 +24,30 @@ const NAME: usize = 100;
 
 /// Why a run could not get a sandbox.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot create the cgroup {}: {error}", path.display())]
-pub(crate) struct SandboxError {
-    path: PathBuf,
-    error: io::Error,
+pub(crate) enum SandboxError {
+    /// No cgroup.
+    #[error("cannot create the cgroup {}: {error}", path.display())]
+    Cgroup {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// Neither a network of its own, nor may it share the host's with other runs.
+    #[error("cannot make a network namespace: {0}")]
+    Network(String),
+    /// Neither files of its own, nor may it share the host's with other runs.
+    #[error("cannot make a mount namespace: {0}")]
+    Files(String),
+}
+
+/// What other runs that are under way would share as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GoesBeside {
+    /// The host's network.
+    pub(crate) network: bool,
+    /// Its files.
+    pub(crate) files: bool,
 }
 
 /// The sandbox of one run. Dropping it kills whatever is left in it and removes it.
@@ -50,12 +70,14 @@ pub(crate) struct Sandbox<'s> {
 }
 
 impl<'s> Sandbox<'s> {
-    /// Puts the calling thread, and with it everything it starts, into a sandbox. Without
-    /// privilege for a network namespace the run shares the host's network.
+    /// Puts the calling thread, and with it everything it starts, into a sandbox. What cannot be
+    /// had, for lack of privilege perhaps, the run shares with the host, unless it `goes_beside`
+    /// others, which would share it, too.
     pub(crate) fn enter(
         session: &Session,
         supply: &'s Supply,
         run: u32,
+        goes_beside: GoesBeside,
     ) -> Result<Self, SandboxError> {
         let cgroup = session.cgroup().map(|parent| parent.join(run.to_string()));
         if let Some(path) = &cgroup {
@@ -68,10 +90,12 @@ impl<'s> Sandbox<'s> {
         });
         let (driver, shared_network) = match entered {
             Ok(driver) => (driver, None),
+            Err(why) if goes_beside.network => return Err(SandboxError::Network(why)),
             Err(why) => (netns::host(), Some(why)),
         };
         let (files, shared_files) = match &namespaces.files {
             Some(Ok(files)) => (Some(Arc::clone(files)), None),
+            Some(Err(why)) if goes_beside.files => return Err(SandboxError::Files(why.clone())),
             Some(Err(why)) => (None, Some(why.clone())),
             None => (None, None),
         };
@@ -116,7 +140,7 @@ impl<'s> Sandbox<'s> {
 }
 
 fn create(path: &std::path::Path) -> Result<(), SandboxError> {
-    fs::create_dir(path).map_err(|error| SandboxError { path: path.to_owned(), error })
+    fs::create_dir(path).map_err(|error| SandboxError::Cgroup { path: path.to_owned(), error })
 }
 
 impl Drop for Sandbox<'_> {

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     containers::Containers,
-    interrupt,
+    descriptors, interrupt,
     journal::{Header, Journal},
     loading,
     message::message,
@@ -17,8 +17,8 @@ use super::{
     results::{Patient, Results, Tally, write_file},
     schedule::{Schedule, run_all},
     session::Session,
-    sharing::{Sharing, alone, shares_files},
-    supply::Supply,
+    sharing::{Sharing, alone, shares_files, uses_shared_memory},
+    supply::{Files, Supply},
     test_run::Setting,
     writes::Writes,
 };
@@ -77,12 +77,13 @@ pub(crate) struct JournalOrder {
 impl JournalOrder {
     fn open(&self, order: &Order, suites: &[Suite]) -> Result<Journal, String> {
         let files = suites.iter().map(|it| (it.file.path().to_owned(), it.file.digest()));
-        let Order { engine, timeout, strict_faults, .. } = order;
+        let Order { engine, timeout, strict_faults, shared_tmp, .. } = order;
         let flags = [
             ("--engine", format!("{:?}", engine.choice).to_lowercase()),
             ("--trace", format!("{:?}", engine.trace).to_lowercase()),
             ("--timeout", go_duration(*timeout)),
             ("--strict-faults", if *strict_faults { "on" } else { "off" }.to_owned()),
+            ("--shared-tmp", if *shared_tmp { "on" } else { "off" }.to_owned()),
         ];
         let flags = flags.map(|(name, value)| (name.to_owned(), value));
         Journal::open(&self.path, self.resume, &Header::new(files.collect(), flags.to_vec()))
@@ -123,6 +124,10 @@ pub(super) struct Suite {
     pub(super) alone: Option<String>,
     /// A container that shares files with this machine which runs have of their own, and how.
     pub(super) shares_files: Option<String>,
+    /// Whether one of its programs lies in `/dev/shm`.
+    pub(super) uses_shared_memory: bool,
+    /// How many services it has.
+    pub(super) services: usize,
     pub(super) tests: Vec<TestDeclaration>,
     /// All that the file has.
     pub(super) matrices: Vec<Matrix>,
@@ -136,19 +141,14 @@ pub(crate) fn run(order: &Order, session: &Session, out: impl Write) -> Ending {
         return Ending::Interrupted;
     }
     if loaded.suites.iter().all(|suite| suite.tests.is_empty()) {
-        if let Some(name) = &order.selection.test
-            && !loaded.suites.is_empty()
-        {
-            message(format_args!(
-                "error: no test matches {name:?}; available: {}",
-                loaded.known.join(", ")
-            ));
-        }
+        loaded.say_that_none_matches(order);
         return Ending::Broken;
     }
     let schedule = Schedule::new(order, &loaded.suites);
-    let Sharing { files, jobs } = Sharing::of(order, &loaded.suites, schedule.total());
-    let supply = Supply::start(files, jobs, schedule.total());
+    let Sharing { files, jobs, goes_beside } = Sharing::of(order, &loaded.suites, schedule.total());
+    let Some(supply) = start_supply(files, jobs, schedule.total()) else {
+        return Ending::Broken;
+    };
     let engine = match start_engine(order, &loaded.suites) {
         Ok(engine) => engine,
         Err(error) => {
@@ -162,7 +162,7 @@ pub(crate) fn run(order: &Order, session: &Session, out: impl Write) -> Ending {
         session,
         supply: &supply,
         writes: &Writes::default(),
-        files,
+        goes_beside,
         containers: &containers,
         trace: order.engine.trace,
         timeout: order.timeout,
@@ -170,6 +170,7 @@ pub(crate) fn run(order: &Order, session: &Session, out: impl Write) -> Ending {
         // A night's log would be six lines for each of its runs.
         quiet: order.quiet || (order.selection.is_repeated() && !order.style.debug),
         strict_faults: order.strict_faults,
+        shared_tmp: order.shared_tmp,
         jobs,
     };
     let begin = Instant::now();
@@ -262,6 +263,17 @@ struct LoadedFiles {
     known: Vec<String>,
 }
 
+impl LoadedFiles {
+    fn say_that_none_matches(&self, order: &Order) {
+        if let Some(name) = &order.selection.test
+            && !self.suites.is_empty()
+        {
+            let known = self.known.join(", ");
+            message(format_args!("error: no test matches {name:?}; available: {known}"));
+        }
+    }
+}
+
 /// Loads every file, saying on standard error which cannot be used and why.
 fn load_all(order: &Order) -> LoadedFiles {
     let mut all = LoadedFiles { suites: Vec::new(), any_unusable: false, known: Vec::new() };
@@ -271,6 +283,8 @@ fn load_all(order: &Order) -> LoadedFiles {
                 let chosen = order.selection.choose(&tests);
                 let alone = services.iter().find_map(alone);
                 let shares_files = services.iter().find_map(shares_files);
+                let uses_shared_memory = services.iter().any(uses_shared_memory);
+                let count = services.len();
                 let containers = services.into_iter().filter(|it| it.source.is_container());
                 let containers = containers.map(|it| it.name).collect();
                 all.suites.push(Suite {
@@ -278,6 +292,8 @@ fn load_all(order: &Order) -> LoadedFiles {
                     containers,
                     alone,
                     shares_files,
+                    uses_shared_memory,
+                    services: count,
                     tests: chosen,
                     matrices,
                 });
@@ -302,6 +318,15 @@ fn load(path: &Path, timeout: Duration) -> Result<(SpecFile, Declarations), Spec
         return Err(no_tests(&file));
     }
     Ok((file, declarations))
+}
+
+/// Starts what makes namespaces, or says why not.
+fn start_supply(files: Files, jobs: usize, total: Option<usize>) -> Option<Supply> {
+    // Two for each run that is under way, and for each to come.
+    descriptors::make_room(jobs);
+    let supply = Supply::start(files, jobs, total);
+    let fail = |error| message(format_args!("error: cannot start a thread: {error}"));
+    supply.map_err(fail).ok()
 }
 
 /// Starts the engine once for all files, and says what it can do.

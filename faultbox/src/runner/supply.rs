@@ -3,6 +3,7 @@
 //! threads.
 
 use std::{
+    io,
     os::fd::OwnedFd,
     sync::{
         Arc, Mutex, PoisonError,
@@ -18,7 +19,10 @@ use crate::engine::Driver;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Files {
     /// Below `/tmp` and the like: see [`files`].
-    Private,
+    Private {
+        /// Whether that includes `/dev/shm`.
+        shared_memory: bool,
+    },
     /// All are this machine's, because the user wants it or containers share them.
     Shared,
 }
@@ -56,7 +60,7 @@ struct Made {
 
 impl Supply {
     /// Keeps namespaces ready for `ahead` runs, of `total` in all.
-    pub(crate) fn start(files: Files, ahead: usize, total: Option<usize>) -> Self {
+    pub(crate) fn start(files: Files, ahead: usize, total: Option<usize>) -> io::Result<Self> {
         let (orders, ordered) = channel();
         let (made, ready) = channel();
         let first = total.map_or(ahead, |total| ahead.min(total));
@@ -64,9 +68,9 @@ impl Supply {
             let _ = orders.send(Order::Make);
         }
         let thread = thread::Builder::new().name("namespaces".to_owned());
-        let thread = thread.spawn(move || work(files, &ordered, &made)).ok();
+        let thread = Some(thread.spawn(move || work(files, &ordered, &made))?);
         let left = total.map(|total| total - first);
-        Self { orders: Some(orders), made: Mutex::new(Made { ready, left }), thread }
+        Ok(Self { orders: Some(orders), made: Mutex::new(Made { ready, left }), thread })
     }
 
     /// Those of the next run.
@@ -107,7 +111,9 @@ impl Drop for Supply {
 
 fn work(files: Files, orders: &Receiver<Order>, made: &Sender<Namespaces>) {
     let maker = match files {
-        Files::Private => Some(files::Maker::new().map_err(|error| error.to_string())),
+        Files::Private { shared_memory } => {
+            Some(files::Maker::new(shared_memory).map_err(|error| error.to_string()))
+        }
         Files::Shared => None,
     };
     let make_files = || {

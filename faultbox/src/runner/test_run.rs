@@ -18,12 +18,12 @@ use super::{
     output::Outputs,
     quiet::Quiet,
     running_test::{Cancellation, RunningTest},
-    sandbox::Sandbox,
+    sandbox::{GoesBeside, Sandbox},
     service::RunningService,
     session::Session,
     shutdown,
     startup::Startup,
-    supply::{Files, Supply},
+    supply::Supply,
     writes::Writes,
 };
 use crate::{
@@ -45,6 +45,7 @@ pub(crate) const STACK: usize = 64 << 20;
 
 /// What is the same for all runs of a session.
 #[derive(Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag that stands for itself")]
 pub(crate) struct Setting<'a> {
     /// What breaks calls.
     pub(crate) engine: &'a Engine,
@@ -52,8 +53,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) session: &'a Session,
     /// What its runs have written to.
     pub(crate) writes: &'a Writes,
-    /// Whether each has files of its own.
-    pub(crate) files: Files,
+    /// What they may not fall back on, because others would, too.
+    pub(crate) goes_beside: GoesBeside,
     /// What makes its runs' namespaces.
     pub(crate) supply: &'a Supply,
     /// The session's containers.
@@ -68,6 +69,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) quiet: bool,
     /// Whether a rule that never fired is a failure.
     pub(crate) strict_faults: bool,
+    /// Whether services use this machine's temporary directories because the user wants it.
+    pub(crate) shared_tmp: bool,
     /// How many runs go side by side.
     pub(crate) jobs: usize,
 }
@@ -138,11 +141,11 @@ impl<'s> TestRun<'s> {
     }
 
     fn execute(self) -> TestReport {
-        let Setting { engine, session, supply, timeout, debug, .. } = self.setting;
+        let Setting { engine, session, supply, goes_beside, timeout, debug, .. } = self.setting;
         speak_for(Some(self.voice.clone()));
         let (watch, began) = (Stopwatch::start(), now());
         self.say("running test", &[("test", &self.test.name)]);
-        let sandbox = match Sandbox::enter(session, supply, self.number) {
+        let sandbox = match Sandbox::enter(session, supply, self.number, goes_beside) {
             Ok(sandbox) => sandbox,
             Err(error) => return self.failed(error.to_string()),
         };
@@ -185,10 +188,12 @@ impl<'s> TestRun<'s> {
         let has_overlapped = test.has_overlapped();
         let partitions = test.partitions();
         let (windows, mut warnings) = test.into_findings();
+        let has_files = sandbox.files.is_some();
         drop(sandbox);
         let epoch = log.epoch();
         let events = log.finish();
-        self.note_writes(began, events.iter().filter(|it| programs.contains(&it.service)));
+        let by_programs = events.iter().filter(|it| programs.contains(&it.service));
+        self.note_writes(began, by_programs, has_files);
         let faulted = faulted_per_service(&events);
         for service in &mut services {
             service.faulted = faulted.get(service.name.as_str()).copied().unwrap_or_default();
@@ -409,10 +414,14 @@ impl<'s> TestRun<'s> {
         }
     }
 
-    fn note_writes<'e>(self, began: u64, by_programs: impl Iterator<Item = &'e Event>) {
-        let Setting { writes, files, jobs, .. } = self.setting;
-        if jobs > 1 {
-            writes.add(began, by_programs, files);
+    fn note_writes<'e>(
+        self,
+        began: u64,
+        by_programs: impl Iterator<Item = &'e Event>,
+        has_files: bool,
+    ) {
+        if self.setting.jobs > 1 {
+            self.setting.writes.add(began, by_programs, has_files);
         }
     }
 
@@ -422,22 +431,19 @@ impl<'s> TestRun<'s> {
         if *said {
             return;
         }
-        let files = "/tmp, /var/tmp and /dev/shm, where they find what others have left";
-        if let Some(why) = &sandbox.shared_network {
-            *said = true;
-            let and_files = match &sandbox.shared_files {
-                Some(_) => format!(", and its {files}"),
-                None => String::new(),
-            };
+        let (network, files) = (&sandbox.shared_network, &sandbox.shared_files);
+        *said = network.is_some() || files.is_some();
+        if let Some(why) = network {
             message(format_args!(
-                "note: services run in this machine's own network, where their ports may clash{and_files}: \
+                "note: services run in this machine's own network, where their ports may clash: \
                  no network namespace ({why}; root, or CAP_SYS_ADMIN and CAP_NET_ADMIN, give each run one)"
             ));
-        } else if let Some(why) = &sandbox.shared_files {
-            *said = true;
+        }
+        // Said already, if it is for the same lack of privilege.
+        if let Some(why) = files.as_ref().filter(|it| Some(*it) != network.as_ref()) {
             message(format_args!(
-                "note: services use this machine's own {files}: {why} (--shared-tmp, if that is \
-                 meant). Runs go one at a time, unless -j says otherwise"
+                "note: services use this machine's own /tmp, /var/tmp and /dev/shm, where they find \
+                 what others have left: {why} (--shared-tmp, if that is meant)"
             ));
         }
     }
@@ -453,6 +459,7 @@ impl<'s> TestRun<'s> {
             duration: Duration::ZERO,
             seed: self.seed,
             strict_faults: self.setting.strict_faults,
+            shared_tmp: self.setting.shared_tmp,
             events: Vec::new(),
             epoch: (SystemTime::UNIX_EPOCH, 0),
             windows: Vec::new(),
@@ -480,13 +487,13 @@ fn failure(kind: FailureType, reason: String, location: Option<Location>) -> Out
     Outcome::Failed { reason, location, kind }
 }
 
-/// What is known of a service before it is stopped.
 /// The services that use this machine's files: containers have their own.
 fn programs(services: &[RunningService]) -> Vec<String> {
     let programs = services.iter().filter(|it| !it.declared.source.is_container());
     programs.map(|it| it.declared.name.clone()).collect()
 }
 
+/// What is known of a service before it is stopped.
 fn report_service(service: &RunningService) -> ServiceReport {
     ServiceReport {
         name: service.declared.name.clone(),

@@ -7,7 +7,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use super::{files::is_private, message::message, supply::Files};
+use super::{files::is_private, message::message};
 use crate::{
     engine::Decision,
     trace::{Event, EventKind, now},
@@ -49,21 +49,25 @@ struct Written {
 
 impl Writes {
     /// Takes what the services of a run did that began at `begin` and is over, and says what
-    /// another, which was under way at the same time, has written to as well.
+    /// another, which was under way at the same time, has written to as well. With `has_files` the
+    /// run had files of its own: see [`super::files`].
     pub(crate) fn add<'e>(
         &self,
         begin: u64,
         events: impl Iterator<Item = &'e Event>,
-        files: Files,
+        has_files: bool,
     ) {
-        let own = |path: &Path| files == Files::Private && is_private(path);
         let paths = events.filter_map(|event| changed(&event.kind)).filter(|path| {
             let path = Path::new(path);
-            !own(path) && !NO_FILES.iter().any(|it| path.starts_with(it))
+            !(has_files && is_private(path)) && (is_private(path) || !is_no_file(path))
         });
         let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Written { ended, named } = &mut *written;
-        let time = now();
+        if ended.len() >= REMEMBERED {
+            // A run that goes on since before then may have one of these in common.
+            ended.retain(|_, last| *last > begin);
+        }
+        let (time, mut room) = (now(), REMEMBERED.saturating_sub(ended.len()));
         for path in paths {
             match ended.get_mut(path) {
                 // Of this run.
@@ -79,15 +83,18 @@ impl Writes {
                         ));
                     }
                 }
-                None => {
-                    if ended.len() >= REMEMBERED {
-                        ended.retain(|_, last| *last > begin);
-                    }
+                None if room > 0 => {
+                    room -= 1;
                     ended.insert(path.to_owned(), time);
                 }
+                None => {}
             }
         }
     }
+}
+
+fn is_no_file(path: &Path) -> bool {
+    NO_FILES.iter().any(|it| path.starts_with(it))
 }
 
 /// The file that a call has changed.

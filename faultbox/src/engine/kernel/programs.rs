@@ -229,13 +229,15 @@ impl Kernel {
         Ok((fd("PARKED")?, fd("WAKES")?, Box::new(InControl(control))))
     }
 
-    /// Makes a cgroup, `depth` below the root, and its descendants a target.
+    /// Makes a cgroup, `depth` below the root, and its descendants a target; a `foreign` one if
+    /// somebody else starts its processes.
     pub(crate) fn add_target(
         &mut self,
         cgroup: u64,
         depth: u32,
         index: u32,
         driver: Driver,
+        foreign: bool,
     ) -> Result<(), KernelError> {
         let known = self.levels.iter().position(|(level, users)| *users > 0 && *level == depth);
         let free = || self.levels.iter().position(|(_, users)| *users == 0);
@@ -248,7 +250,7 @@ impl Kernel {
             }
             None => return Err(KernelError::Levels),
         };
-        self.fill_target(cgroup, index, driver)?;
+        self.fill_target(cgroup, index, driver, foreign)?;
         let users = self.levels[place].1;
         self.levels[place] = (depth, users + 1);
         let control = self.control.slot(0);
@@ -288,7 +290,13 @@ impl Kernel {
         unsafe { AtomicU64::from_ptr(&raw mut (*self.targets.slot(slot)).cgroup) }
     }
 
-    fn fill_target(&self, cgroup: u64, index: u32, driver: Driver) -> Result<(), KernelError> {
+    fn fill_target(
+        &self,
+        cgroup: u64,
+        index: u32,
+        driver: Driver,
+        foreign: bool,
+    ) -> Result<(), KernelError> {
         let probes = || (0..PROBES).map(|probe| (target_slot(cgroup) + probe) % TARGET_SLOTS);
         let id_in = |slot: &u32| self.cgroup_of(*slot).load(Ordering::Relaxed);
         // The end of a second target on a cgroup would be the end of the first.
@@ -301,6 +309,7 @@ impl Kernel {
         unsafe {
             self.drivers.slot(index).write_volatile(driver);
             (&raw mut (*self.targets.slot(slot)).index).write_volatile(index);
+            (&raw mut (*self.targets.slot(slot)).foreign).write_volatile(foreign.into());
         }
         self.cgroup_of(slot).store(cgroup, Ordering::SeqCst);
         Ok(())

@@ -26,6 +26,7 @@ pub(super) enum Step {
     Filter = 5,
     Execute = 6,
     Mounts = 7,
+    Directory = 8,
 }
 
 impl Step {
@@ -39,6 +40,7 @@ impl Step {
             Self::Filter => "installing the seccomp filter",
             Self::Execute => "execve",
             Self::Mounts => "entering its mount namespace",
+            Self::Directory => "entering the working directory",
         }
     }
 }
@@ -64,6 +66,7 @@ impl Page {
             4 => Step::Streams,
             5 => Step::Filter,
             7 => Step::Mounts,
+            8 => Step::Directory,
             _ => Step::Execute,
         };
         match (step, errno) {
@@ -93,8 +96,9 @@ pub(super) struct Child<'a> {
     pub(super) output: Option<(RawFd, RawFd)>,
     /// `cgroup.procs` of the cgroup to join, unless the process was born there.
     pub(super) join: Cell<Option<RawFd>>,
-    /// A mount namespace to enter, and the working directory there.
-    pub(super) mounts: Option<(RawFd, &'a CStr)>,
+    /// A mount namespace to enter, the path of the working directory there, and the directory
+    /// itself where there is none of that path.
+    pub(super) mounts: Option<(RawFd, &'a CStr, RawFd)>,
     pub(super) filter: Option<&'a libc::sock_fprog>,
     /// Whether to stop before the program, until the parent sends SIGCONT. With a filter it does.
     pub(super) stands_still: bool,
@@ -153,10 +157,13 @@ impl Child<'_> {
                 self.at(Step::Session);
                 call(Sysno::setsid, [])?;
             }
-            if let Some((namespace, directory)) = self.mounts {
+            if let Some((namespace, path, directory)) = self.mounts {
                 self.at(Step::Mounts);
                 call(Sysno::setns, [namespace as usize, libc::CLONE_NEWNS as usize])?;
-                call(Sysno::chdir, [directory.as_ptr() as usize])?;
+                self.at(Step::Directory);
+                if call(Sysno::chdir, [path.as_ptr() as usize]).is_err() {
+                    call(Sysno::fchdir, [directory as usize])?;
+                }
             }
             self.at(Step::Parent);
             let (option, signal) = (libc::PR_SET_PDEATHSIG as usize, libc::SIGKILL as usize);

@@ -131,25 +131,45 @@ impl Caller {
             return Ok(Some(last.clone()));
         }
         match self.status(&name) {
-            Ok((kind, is_deleted)) => Ok(Some(OpenFile { link, kind, is_deleted })),
+            Ok(status) => {
+                let is_deleted = status.stx_nlink == 0 || self.is_gone(&status, &link);
+                let kind = u32::from(status.stx_mode) & libc::S_IFMT;
+                Ok(Some(OpenFile { link, kind, is_deleted }))
+            }
             // Closed since by another thread.
             Err(Errno::ENOENT) if self.is_alive() => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Type of the file that an entry leads to, and whether it has lost its last name. Asks no
-    /// file server (NFS, FUSE): that could be the very process that waits for us.
-    fn status(&self, name: &CStr) -> Result<(u32, bool), Errno> {
+    /// Whether a file has not got the name any more that its link ends in: it may have others, and
+    /// on an overlay it seems to have this one still. Or else the name just ends like that.
+    fn is_gone(&self, status: &libc::statx, link: &Path) -> bool {
+        let link = link.as_os_str().as_bytes();
+        if !link.ends_with(b" (deleted)") {
+            return false;
+        }
+        let place = |file: &libc::statx| (file.stx_dev_major, file.stx_dev_minor, file.stx_ino);
+        let named = CString::new([b"../root", link].concat()).ok();
+        let named = named.and_then(|it| self.status(&it).ok());
+        named.is_none_or(|it| place(&it) != place(status))
+    }
+
+    /// What there is to know of the file that an entry leads to. Asks no file server (NFS, FUSE):
+    /// that could be the very process that waits for us.
+    fn status(&self, name: &CStr) -> Result<libc::statx, Errno> {
         // SAFETY: all zeros is a valid `statx`.
         let mut status: libc::statx = unsafe { std::mem::zeroed() };
         let (at, flags) = (self.folder.as_raw_fd(), libc::AT_STATX_DONT_SYNC);
-        let mask = libc::STATX_TYPE | libc::STATX_NLINK;
+        let mask = libc::STATX_TYPE | libc::STATX_NLINK | libc::STATX_INO;
         // SAFETY: the name ends in zero, and `status` is live and of the right type.
         let result = unsafe { libc::statx(at, name.as_ptr(), flags, mask, &raw mut status) };
         Errno::result(result)?;
-        let is_deleted = status.stx_mask & libc::STATX_NLINK != 0 && status.stx_nlink == 0;
-        Ok((u32::from(status.stx_mode) & libc::S_IFMT, is_deleted))
+        if status.stx_mask & libc::STATX_NLINK == 0 {
+            // Not known: as most files have it.
+            status.stx_nlink = 1;
+        }
+        Ok(status)
     }
 
     /// The working directory, from our root.

@@ -72,12 +72,10 @@ pub fn by_descriptor(
         Object::Ineligible
     } else if !is_unnamed_pipe(inode, memory)? {
         Object::Fifo
-        // Asked for again: the verifier knows the number of each descriptor that was found, and must
-        // not follow this once for each.
-    } else if regs.descriptor() == 0 {
-        Object::Stdio
     } else {
-        Object::Ineligible
+        // Asked for again: the verifier knows the number of each descriptor that was found, and
+        // must not follow this once for each.
+        if regs.descriptor() == 0 { Object::Stdio } else { Object::Ineligible }
     };
     Some(ending(&rule, site, &of(object), Place::default()))
 }

@@ -85,8 +85,10 @@ impl Placeholders {
                 code if code & CLASS == LOAD => {
                     let field = usize::try_from(instruction.off).ok();
                     let field = field.and_then(|offset| offset.checked_sub(FIELDS));
-                    if let Some(value) = field.and_then(|field| self.value(field, call)) {
-                        instruction.off = value as i16;
+                    let value = field.and_then(|field| self.value(field, call));
+                    // What does not fit stays, and the verifier refuses it.
+                    if let Some(Ok(offset)) = value.map(i16::try_from) {
+                        instruction.off = offset;
                     }
                 }
                 _ => {}

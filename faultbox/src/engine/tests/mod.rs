@@ -17,7 +17,7 @@ mod targets;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Choice, Engine, EngineError, Options, Record, RecordSink};
+use super::{Choice, Engine, EngineError, Options, Record, RecordSink, TraceLevel};
 
 /// Keeps records.
 #[derive(Default)]
@@ -63,6 +63,12 @@ pub(super) fn shared_engine() -> Engine {
 pub(super) fn own_engine(choice: Choice) -> Result<Engine, EngineError> {
     drop(SHARED.lock().unwrap_or_else(PoisonError::into_inner).take());
     start_engine(choice)
+}
+
+/// One of a test's own that records nothing, and so decides as fast as it can.
+pub(super) fn quiet_engine(choice: Choice) -> Result<Engine, EngineError> {
+    drop(SHARED.lock().unwrap_or_else(PoisonError::into_inner).take());
+    Engine::start(&Options { choice, trace: TraceLevel::Off, ..Options::default() })
 }
 
 /// One beside the shared one, as in a process that a test has forked.

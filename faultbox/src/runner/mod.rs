@@ -55,7 +55,7 @@ pub(crate) use message::message;
 #[cfg(test)]
 pub(crate) use netns::enter as enter_network;
 pub(crate) use plan::Selection;
-pub(crate) use possibilities::{sandbox_cgroup, try_namespace};
+pub(crate) use possibilities::{sandbox_cgroup, try_files, try_namespace};
 pub(crate) use session::{Session, SessionPaths};
 pub(crate) use suite::{Ending, JournalOrder, Order};
 

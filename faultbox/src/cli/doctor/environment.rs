@@ -13,7 +13,7 @@ use crate::runner;
 
 /// Capabilities that faultbox uses, their numbers in `linux/capability.h`, and what for.
 const CAPABILITIES: &[(&str, u32, &str)] = &[
-    ("CAP_SYS_ADMIN", 21, "network namespaces, and in-kernel programs before Linux 5.8"),
+    ("CAP_SYS_ADMIN", 21, "namespaces, and in-kernel programs before Linux 5.8"),
     ("CAP_BPF", 39, "eBPF programs and maps"),
     ("CAP_PERFMON", 38, "tracing programs"),
     ("CAP_NET_ADMIN", 12, "the sandbox's own addresses"),
@@ -58,6 +58,8 @@ pub(super) struct Environment {
     pub(super) cgroup: Result<PathBuf, String>,
     /// Whether a service can have a network of its own.
     pub(super) namespace: Result<(), String>,
+    /// Whether it can have temporary directories of its own.
+    pub(super) files: Result<(), String>,
     /// The engine's version.
     pub(super) docker: Result<String, String>,
 }
@@ -71,6 +73,7 @@ impl Environment {
             options: options(&release),
             cgroup: runner::sandbox_cgroup(),
             namespace: runner::try_namespace(),
+            files: runner::try_files(),
             docker: docker(),
             kernel: format!("Linux {release} ({})", std::env::consts::ARCH),
         }

@@ -41,6 +41,10 @@ pub(super) fn render(survey: &Survey, environment: &Environment, verdict: Verdic
         "network namespaces",
         &environment.namespace.as_ref().map_or_else(|it| no(it), |()| "yes".into()),
     );
+    row(
+        "a run's own /tmp",
+        &environment.files.as_ref().map_or_else(|it| no(it), |()| "yes".into()),
+    );
     row("Docker", &environment.docker.as_ref().map_or_else(|it| no(it), |it| yes(it)));
     text.push_str("\ncapabilities\n");
     for capability in &environment.capabilities {
@@ -125,6 +129,7 @@ pub(super) fn json(survey: &Survey, environment: &Environment, verdict: Verdict)
         "raw_tracepoints": finding(&survey.tracepoints),
         "cgroup_v2": finding(&environment.cgroup),
         "network_namespaces": finding(&environment.namespace),
+        "private_files": finding(&environment.files),
         "docker": finding(&environment.docker),
         "capabilities": capabilities.collect::<Vec<Value>>(),
         "kernel_options": options.unwrap_or(Value::Null),

@@ -68,7 +68,8 @@ fn killed_and_resumed(runs: usize) {
     child.kill().unwrap();
     child.wait().unwrap();
     let before = journal(&path);
-    assert!(before.len() >= runs / 2 && before.len() < runs, "{}", before.len());
+    // One of the lines that were counted may have been cut short.
+    assert!(before.len() + 1 >= runs / 2 && before.len() < runs, "{}", before.len());
 
     let run = finish(place.faultbox_test(&arguments)).expect(1);
     run.says("it exists; add --resume to go on with it, or remove it");

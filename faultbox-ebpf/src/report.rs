@@ -2,7 +2,8 @@
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use faultbox_common::{
-    ACTION_CRASH, ACTION_DENY, ACTION_RETURN, Decision, Event, MAX_TARGETS, NO_RULE, Object, Outcome,
+    ACTION_CRASH, ACTION_DENY, ACTION_RETURN, Decision, Event, MAX_TARGETS, NO_RULE, Object,
+    Outcome,
 };
 
 use crate::{

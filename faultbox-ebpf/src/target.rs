@@ -93,7 +93,10 @@ fn search() -> u64 {
                 // SAFETY: as above.
                 let (index, foreign) = unsafe {
                     let slot = &raw const *slot;
-                    ((&raw const (*slot).index).read_volatile(), (&raw const (*slot).foreign).read_volatile())
+                    (
+                        (&raw const (*slot).index).read_volatile(),
+                        (&raw const (*slot).foreign).read_volatile(),
+                    )
                 };
                 let kind = if foreign == 0 { 0 } else { Whose::FOREIGN };
                 return u64::from(index) & (MAX_TARGETS as u64 - 1) | kind;

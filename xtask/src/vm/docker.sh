@@ -81,6 +81,12 @@ load_images() {
 
 docker_log=/var/log/dockerd.log
 if ! { . $own/environment && start_engine && load_images; } >$own/output 2>&1; then
-    { echo "vm: Docker's engine does not work; its log:"; $b grep -v module=grpc $docker_log | $b tail -n 40; } >$own/output 2>&1
+    $b mv $own/output $own/failure
+    {
+        echo "vm: Docker's engine does not work:"
+        $b cat $own/failure
+        echo "vm: its log, if it has begun one:"
+        $b grep -v module=grpc $docker_log | $b tail -n 40
+    } >$own/output 2>&1
     false
 fi

@@ -20,7 +20,7 @@ use crate::{
     project::Project,
     run, servers, setup,
     tally::Tally,
-    vm::{Cgroups, Docker, Guest, Kernel, Outcome, TESTED},
+    vm::{Cgroups, Docker, GUEST_FAILED, Guest, Kernel, Outcome, TESTED},
 };
 
 /// Tells the integration tests which engine to ask for.
@@ -166,10 +166,19 @@ fn in_guest(
     eprintln!("+ virtual machine, kernel {}", guest.kernel);
     let mut tally = Tally::default();
     let mut durations = Durations::new();
-    let outcome = guest.run(project, &script(&runs, args), |line| {
-        tally.line(line);
-        durations.line(line);
-    })?;
+    let script = script(&runs, args);
+    let mut attempt = || {
+        guest.run(project, &script, |line| {
+            tally.line(line);
+            durations.line(line);
+        })
+    };
+    let mut outcome = attempt()?;
+    if guest.docker.is_some() && matches!(outcome, Outcome::Exited(GUEST_FAILED)) {
+        // Seen once in some twenty starts. It has said why above.
+        eprintln!("+ once more: the command was not begun");
+        outcome = attempt()?;
+    }
     durations.slowest(SLOWEST).iter().for_each(|line| eprintln!("{line}"));
     let missing = (runs.len() as u64).saturating_sub(tally.binaries);
     match outcome {

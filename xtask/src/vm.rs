@@ -32,7 +32,7 @@ pub(crate) use self::{
 use crate::{images, project::Project, run, servers, setup, tree::Tree};
 
 /// The exit status of `cargo xtask vm` when the guest itself failed, not the command in it.
-const GUEST_FAILED: u8 = 125;
+pub(crate) const GUEST_FAILED: u8 = 125;
 /// How many lines of a dead guest's console are shown.
 const CONSOLE_LINES: usize = 60;
 

@@ -36,10 +36,9 @@ const EMPTY: &str = "/dev/shm";
 const OWN: &str = "/proc/thread-self/ns/mnt";
 const NOTHING: Option<&Path> = None;
 
-/// What services change there stays there, and what they have not changed is as it was when the
-/// run began. The first two make the overlay behave like one file system; a kernel without them
-/// does without.
-const OPTIONS: [&str; 2] = ["redirect_dir=on,xino=on,", ""];
+/// Directories of this machine can be renamed in there, where the kernel knows how. (`xino=on`, so
+/// that all files are on one device, would make the kernel write a line to its log for each.)
+const OPTIONS: [&str; 2] = ["redirect_dir=on,", ""];
 
 /// Whether a path, which may be of a file that is not there, lies where each run has files of its
 /// own.

@@ -4,7 +4,10 @@ use std::{
     fs, io,
     os::fd::OwnedFd,
     path::PathBuf,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -128,6 +131,28 @@ impl<'s> Sandbox<'s> {
         };
         create(&path)?;
         Ok(Some(path))
+    }
+
+    /// Says, once in all, what its services share with the host although they should not.
+    pub(crate) fn note_what_is_shared(&self) {
+        static SAID: AtomicBool = AtomicBool::new(false);
+        let (network, files) = (&self.shared_network, &self.shared_files);
+        if (network.is_none() && files.is_none()) || SAID.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        if let Some(why) = network {
+            message(format_args!(
+                "note: services run in this machine's own network, where their ports may clash: \
+                 no network namespace ({why}; root, or CAP_SYS_ADMIN and CAP_NET_ADMIN, give each run one)"
+            ));
+        }
+        // Said already, if it is for the same lack of privilege.
+        if let Some(why) = files.as_ref().filter(|it| Some(*it) != network.as_ref()) {
+            message(format_args!(
+                "note: services use this machine's own /tmp, /var/tmp and /dev/shm, where they find \
+                 what others have left: {why} (--shared-tmp, if that is meant)"
+            ));
+        }
     }
 
     /// Sends SIGKILL to everything that runs in it.

@@ -161,7 +161,7 @@ pub(crate) fn run(order: &Order, session: &Session, out: impl Write) -> Ending {
         engine: &engine,
         session,
         supply: &supply,
-        writes: &Writes::default(),
+        writes: &Writes::new(jobs > 1),
         goes_beside,
         containers: &containers,
         trace: order.engine.trace,

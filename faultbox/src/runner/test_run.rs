@@ -4,7 +4,7 @@ use std::{
     any::Any,
     cell::OnceCell,
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -36,7 +36,7 @@ use crate::{
     spec::{
         FailureKind, Hook, Loaded, Location, Service, Source, SpecFile, TestDeclaration, evaluate,
     },
-    trace::{Event, Log, Names, faulted_per_service, now},
+    trace::{Log, Names, faulted_per_service, now},
 };
 
 /// The evaluator needs 16 MiB for a thousand calls inside each other; pages that are not touched
@@ -149,7 +149,7 @@ impl<'s> TestRun<'s> {
             Ok(sandbox) => sandbox,
             Err(error) => return self.failed(error.to_string()),
         };
-        Self::note_what_is_shared(&sandbox);
+        sandbox.note_what_is_shared();
         let outputs = match Outputs::start(debug) {
             Ok(outputs) => outputs,
             Err(error) => return self.failed(format!("cannot capture output: {error}")),
@@ -193,7 +193,7 @@ impl<'s> TestRun<'s> {
         let epoch = log.epoch();
         let events = log.finish();
         let by_programs = events.iter().filter(|it| programs.contains(&it.service));
-        self.note_writes(began, by_programs, has_files);
+        self.setting.writes.add(began, by_programs, has_files);
         let faulted = faulted_per_service(&events);
         for service in &mut services {
             service.faulted = faulted.get(service.name.as_str()).copied().unwrap_or_default();
@@ -410,40 +410,6 @@ impl<'s> TestRun<'s> {
             message(format_args!(
                 "{}",
                 log_line(SystemTime::now(), Level::Info, "starlark", event, values)
-            ));
-        }
-    }
-
-    fn note_writes<'e>(
-        self,
-        began: u64,
-        by_programs: impl Iterator<Item = &'e Event>,
-        has_files: bool,
-    ) {
-        if self.setting.jobs > 1 {
-            self.setting.writes.add(began, by_programs, has_files);
-        }
-    }
-
-    fn note_what_is_shared(sandbox: &Sandbox<'_>) {
-        static SAID: Mutex<bool> = Mutex::new(false);
-        let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
-        if *said {
-            return;
-        }
-        let (network, files) = (&sandbox.shared_network, &sandbox.shared_files);
-        *said = network.is_some() || files.is_some();
-        if let Some(why) = network {
-            message(format_args!(
-                "note: services run in this machine's own network, where their ports may clash: \
-                 no network namespace ({why}; root, or CAP_SYS_ADMIN and CAP_NET_ADMIN, give each run one)"
-            ));
-        }
-        // Said already, if it is for the same lack of privilege.
-        if let Some(why) = files.as_ref().filter(|it| Some(*it) != network.as_ref()) {
-            message(format_args!(
-                "note: services use this machine's own /tmp, /var/tmp and /dev/shm, where they find \
-                 what others have left: {why} (--shared-tmp, if that is meant)"
             ));
         }
     }

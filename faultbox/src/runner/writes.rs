@@ -37,8 +37,12 @@ const NAMED: usize = 3;
 const REMEMBERED: usize = 10_000;
 
 /// What the runs of a session have written to.
-#[derive(Debug, Default)]
-pub(crate) struct Writes(Mutex<Written>);
+#[derive(Debug)]
+pub(crate) struct Writes {
+    /// Whether runs go side by side.
+    matters: bool,
+    written: Mutex<Written>,
+}
 
 #[derive(Debug, Default)]
 struct Written {
@@ -48,6 +52,11 @@ struct Written {
 }
 
 impl Writes {
+    /// Nothing so far; `matters` if runs go side by side.
+    pub(crate) fn new(matters: bool) -> Self {
+        Self { matters, written: Mutex::default() }
+    }
+
     /// Takes what the services of a run did that began at `begin` and is over, and says what
     /// another, which was under way at the same time, has written to as well. With `has_files` the
     /// run had files of its own: see [`super::files`].
@@ -57,11 +66,14 @@ impl Writes {
         events: impl Iterator<Item = &'e Event>,
         has_files: bool,
     ) {
+        if !self.matters {
+            return;
+        }
         let paths = events.filter_map(|event| changed(&event.kind)).filter(|path| {
             let path = Path::new(path);
             !(has_files && is_private(path)) && (is_private(path) || !is_no_file(path))
         });
-        let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let Written { ended, named } = &mut *written;
         if ended.len() >= REMEMBERED {
             // A run that goes on since before then may have one of these in common.

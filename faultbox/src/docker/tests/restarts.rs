@@ -53,6 +53,8 @@ fn a_restart_is_noticed_before_the_container_runs_its_first_instruction() {
         let _: Option<()> = not_tested("no cgroup v2 for containers");
         return;
     };
+    // Or it would be taken for that of the next start.
+    super::soon(|| fs::metadata(&first).ok()).unwrap();
     let (restarts, notices) = watch(&path, inode(&path));
     let mut known = inode(&path);
     let mut margins = Vec::new();

@@ -10,6 +10,11 @@
 use std::{
     fs, io,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Once,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -64,6 +69,7 @@ pub(super) fn start(parked: BorrowedFd<'_>, wakes: BorrowedFd<'_>) -> io::Result
     let (control, end) = Control::pair()?;
     let heritage = Heritage { parked: parked.as_raw_fd(), wakes: ring, control: end };
 
+    watch_for_panics();
     // The child keeps them blocked for ever: it is not to be ended by Ctrl-C or SIGTERM before
     // the runner decides what becomes of those who wait, and no handler of the runner's may run
     // in it.
@@ -97,9 +103,35 @@ pub(super) fn start(parked: BorrowedFd<'_>, wakes: BorrowedFd<'_>) -> io::Result
     outcome
 }
 
-/// The child's life. Never unwinds: neither the panic hook nor the caller's code may run here.
+/// Whether this process is a tracer.
+static IS_TRACER: AtomicBool = AtomicBool::new(false);
+
+/// Has a tracer that panics end at once. Before there is one: in it, setting the hook would wait for
+/// ever if another thread of ours has just been panicking, as the lock of that hook is copied, too.
+fn watch_for_panics() {
+    static ONCE: Once = Once::new();
+    if std::thread::panicking() {
+        return;
+    }
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if IS_TRACER.load(Ordering::Relaxed) {
+                exit(EXIT_PANIC);
+            }
+            before(panic);
+        }));
+    });
+}
+
+/// The child's life. Never unwinds into the caller's code.
 fn live(heritage: Heritage) -> ! {
-    std::panic::set_hook(Box::new(|_| exit(EXIT_PANIC)));
+    IS_TRACER.store(true, Ordering::Relaxed);
+    let code = catch_unwind(AssertUnwindSafe(|| trace(heritage)));
+    exit(code.unwrap_or(EXIT_PANIC))
+}
+
+fn trace(heritage: Heritage) -> c_int {
     let Heritage { parked, wakes, control } = heritage;
     let kept = [parked, wakes.as_fd().as_raw_fd(), control.as_fd().as_raw_fd()];
     let children = match settle_in(kept) {
@@ -107,7 +139,7 @@ fn live(heritage: Heritage) -> ! {
         Err(error) => {
             let errno = error.raw_os_error().unwrap_or(libc::EIO);
             let _ = control.reply(&Reply { errno, ..Reply::default() });
-            exit(EXIT_FAILED)
+            return EXIT_FAILED;
         }
     };
     // SAFETY: inherited with the number, which nothing else in this process owns: what was made
@@ -115,7 +147,7 @@ fn live(heritage: Heritage) -> ! {
     let table = ParkTable::new(unsafe { OwnedFd::from_raw_fd(parked) });
     let hello = control.reply(&Reply::default());
     let end = hello.and_then(|()| Tracer::new(table, wakes, control, children).serve());
-    exit(if end.is_ok() { EXIT_DONE } else { EXIT_FAILED })
+    if end.is_ok() { EXIT_DONE } else { EXIT_FAILED }
 }
 
 fn exit(code: c_int) -> ! {
